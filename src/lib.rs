@@ -1,0 +1,3 @@
+//! revoked
+pub mod model;
+pub mod store;

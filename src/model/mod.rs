@@ -1,0 +1,25 @@
+//! The decisions, and nothing else.
+//!
+//! Identity, policy, deadline, evidence, settlement and retry as plain values and pure functions. Time and randomness
+//! come in as arguments; what is to be done leaves as data. This room knows `std`, `serde`, `chrono` (and `jiff` for
+//! civil time in [`deadline`]); it must not know tokio, sled, reqwest, tracing or any clock. That is what lets the
+//! engine be driven by a test, and the promises be checked under virtual time.
+
+pub mod deadline;
+pub mod grant;
+pub mod id;
+pub mod lane;
+pub mod policy;
+pub mod record;
+pub mod retry;
+pub mod step;
+pub mod time;
+
+pub use deadline::Rule;
+pub use grant::{Grant, GrantState};
+pub use id::{AgentId, Identity, MessageId, Phone, Region, TrafficType, UseCase};
+pub use lane::{LaneId, LaneSpec, Place, Position, Queue};
+pub use policy::{Missed, OnUnknown, Policies, Policy};
+pub use record::{Attempts, Belief, Note, Outcome, Record, Seen, State, What};
+pub use step::{Answer, Event, Input, Report, Step, step};
+pub use time::Timestamp;

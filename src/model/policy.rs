@@ -1,0 +1,109 @@
+//! What a use case wants: its deadline rule, and what to do around it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Rule, Timestamp, TrafficType, UseCase};
+
+/// Undelivered messages are purged by the platform after 30 days; nothing is left to revoke later than that.
+pub const PLATFORM_KEEPS: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The policy of one use case, as the configuration gives it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Policy {
+    /// Gives each message its deadline.
+    pub rule: Rule,
+    /// Revoke that much before the deadline, so that the SMS is out in time.
+    pub lead: Duration,
+    /// How urgent, where the message itself does not say.
+    pub traffic_type: TrafficType,
+    /// How long to wait for a `DELIVERED` that crosses the DELETE.
+    pub settle: Duration,
+    /// Whether a fallback is granted where the truth can't be known.
+    pub on_unknown: OnUnknown,
+    /// How long after the deadline attempts are given up.
+    pub give_up_after: Duration,
+    /// How long after the deadline a fallback is still of use.
+    pub fallback_until: Duration,
+    /// What becomes of deadlines that passed while the daemon was down.
+    pub missed: Missed,
+    /// The longest time from send to deadline that an agent may ask for itself.
+    pub max_ttl: Duration,
+    /// Keeps its rule for what is pending, takes no new messages.
+    pub retired: bool,
+}
+
+impl Policy {
+    /// A policy with this rule and everything else at its default.
+    pub fn new(rule: Rule) -> Self {
+        Self {
+            rule,
+            lead: Duration::ZERO,
+            traffic_type: TrafficType::default(),
+            settle: Duration::from_secs(10),
+            on_unknown: OnUnknown::default(),
+            give_up_after: Duration::from_secs(3600),
+            fallback_until: Duration::from_secs(24 * 3600),
+            missed: Missed::default(),
+            max_ttl: PLATFORM_KEEPS,
+            retired: false,
+        }
+    }
+
+    /// The deadline: the message's own if it has one, else by the rule.
+    pub fn deadline(&self, anchor: Timestamp, own: Option<Timestamp>) -> Timestamp {
+        own.unwrap_or_else(|| self.rule.deadline(anchor))
+    }
+
+    /// When the first DELETE may leave.
+    pub fn release(&self, deadline: Timestamp) -> Timestamp {
+        deadline.minus(self.lead)
+    }
+}
+
+/// Whether a fallback is granted where the message may or may not have arrived.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnUnknown {
+    /// Grant it: a duplicate is better than a user who is locked out.
+    Send,
+    /// Keep it back until somebody decides.
+    #[default]
+    Hold,
+    /// Grant nothing.
+    Drop,
+}
+
+/// What becomes of a deadline that passed while the daemon was down.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Missed {
+    /// Revoke at once: a late revocation is still useful.
+    #[default]
+    Revoke,
+    /// Settle it as `moot`: whatever the message said is of no consequence any more.
+    Moot,
+}
+
+/// All policies of one loaded configuration.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Policies(BTreeMap<UseCase, Arc<Policy>>);
+
+impl Policies {
+    /// The policy of a use case.
+    pub fn get(&self, use_case: &UseCase) -> Option<&Arc<Policy>> {
+        self.0.get(use_case)
+    }
+
+    /// In the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&UseCase, &Arc<Policy>)> {
+        self.0.iter()
+    }
+}
+
+impl FromIterator<(UseCase, Policy)> for Policies {
+    fn from_iter<I: IntoIterator<Item = (UseCase, Policy)>>(all: I) -> Self {
+        Self(all.into_iter().map(|(name, policy)| (name, Arc::new(policy))).collect())
+    }
+}

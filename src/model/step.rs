@@ -1,0 +1,367 @@
+//! The life of a message: the one table of what each piece of evidence does in each state.
+//!
+//! [`step`] is the state table of the design written as code, and the only place where a message changes state. It mutates
+//! the record it is given and says what is to be done about it; it sends nothing, stores nothing and knows no clock.
+//!
+//! ```text
+//! Pending ──deadline──▶ Revoking ──answer──▶ Settling ──window──▶ Settled(outcome) ─▶ purged
+//!    │                    │   ▲ retry            │
+//!    └── DELIVERED/READ, withdraw ───────────────┴──▶ Settled
+//! ```
+
+use std::time::Duration;
+
+use super::record::{Belief, Outcome, Record, State, What};
+use super::{Grant, GrantState, OnUnknown, Policy, Timestamp, retry};
+
+/// What comes in about one message.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Event {
+    /// Its turn has come to be tried.
+    Due {
+        /// A request for it may have left before a crash (the fence of its queue lies beyond it).
+        maybe_attempted: bool,
+        /// The deadline passed while the daemon was down and the policy calls that moot.
+        moot: bool,
+    },
+    /// Its turn has come, but its lane rests: is there still time to wait?
+    Stuck,
+    /// An attempt is back.
+    Answered(Answer),
+    /// `DELIVERED`.
+    Delivered,
+    /// `READ`, which implies that it was delivered.
+    Read,
+    /// `TTL_EXPIRATION_REVOKED`: the platform's own ttl took it.
+    TtlRevoked,
+    /// `TTL_EXPIRATION_REVOKE_FAILED`, or a server event of a kind we don't know, by its name.
+    TtlFailed(Box<str>),
+    /// The settle window is over.
+    WindowEnded,
+    /// Its agent takes it back.
+    Withdraw,
+    /// Its agent wants it revoked now.
+    RevokeNow,
+    /// Its agent gives it a deadline of its own.
+    Reschedule(Timestamp),
+}
+
+/// What the platform said to one DELETE.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// 200: taken off the queue.
+    Revoked,
+    /// 404: delivered, or unknown to the platform.
+    NotFound,
+    /// 429, with the wait that `Retry-After` asked for.
+    TooManyRequests(Option<Duration>),
+    /// 401 although the token was renewed.
+    Unauthorized(Box<str>),
+    /// 403.
+    Forbidden(Box<str>),
+    /// 400, or another 4xx: it won't be accepted however often it is sent. In the platform's words.
+    Rejected(Box<str>),
+    /// It left, and what became of it is not known: a timeout, a reset, a 5xx.
+    Lost(Box<str>),
+    /// It never reached the platform: no connection, no token.
+    NotSent(Box<str>),
+}
+
+impl Answer {
+    /// For the trail and for metrics: few words, no secrets.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Revoked => "200",
+            Self::NotFound => "404",
+            Self::TooManyRequests(_) => "429",
+            Self::Unauthorized(_) => "401",
+            Self::Forbidden(_) => "403",
+            Self::Rejected(_) => "rejected",
+            Self::Lost(_) => "lost",
+            Self::NotSent(_) => "not sent",
+        }
+    }
+
+    fn words(&self) -> String {
+        match self {
+            Self::Revoked | Self::NotFound | Self::TooManyRequests(_) => self.kind().to_owned(),
+            Self::Unauthorized(words)
+            | Self::Forbidden(words)
+            | Self::Rejected(words)
+            | Self::Lost(words)
+            | Self::NotSent(words) => format!("{}: {words}", self.kind()),
+        }
+    }
+}
+
+/// What a step is taken with.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    /// The policy of the message's use case.
+    pub policy: &'a Policy,
+    /// The wall clock.
+    pub now: Timestamp,
+    /// Uniform over all of `u64`; for jitter.
+    pub random: u64,
+    /// Whether the agent has acknowledged the outcome that carried the grant.
+    pub grant_acked: bool,
+}
+
+/// What is to be done after a step.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Step {
+    /// The record is not what it was: store it.
+    pub changed: bool,
+    /// Send one DELETE.
+    pub attempt: bool,
+    /// Tell the agent.
+    pub report: Option<Report>,
+    /// The agent asked for something that can't be done in this state.
+    pub refused: bool,
+    /// The event told nothing new.
+    pub duplicate: bool,
+}
+
+/// What the agent is told about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Report {
+    /// It has an outcome.
+    Settled,
+    /// It had another outcome before; a grant that was not acknowledged is withdrawn.
+    Amended(Outcome),
+}
+
+/// Takes one step: applies `event` to `record` and says what is to be done.
+pub fn step(record: &mut Record, event: Event, input: Input<'_>) -> Step {
+    match event {
+        Event::Due { maybe_attempted, moot } => due(record, maybe_attempted, moot, input),
+        Event::Stuck => stuck(record, input),
+        Event::Answered(answer) => answered(record, answer, input),
+        Event::Delivered => delivered(record, What::Delivered, input),
+        Event::Read => delivered(record, What::Read, input),
+        Event::TtlRevoked => ttl_revoked(record, input),
+        Event::TtlFailed(name) => ttl_failed(record, &name, input),
+        Event::WindowEnded => window_ended(record, input),
+        Event::Withdraw => match record.state {
+            State::Pending => {
+                record.note(input.now, What::Withdrawn, None);
+                settle(record, Outcome::Withdrawn, input)
+            }
+            _ => REFUSED,
+        },
+        Event::RevokeNow => match record.state {
+            State::Pending => {
+                record.note(input.now, What::RevokeAsked, None);
+                start_revoking(record, input.now, input);
+                STORED
+            }
+            State::Revoking { .. } | State::Settling { .. } => Step { duplicate: true, ..Step::default() },
+            State::Settled { .. } => REFUSED,
+        },
+        Event::Reschedule(deadline) => match record.state {
+            State::Pending => {
+                record.deadline = Some(deadline);
+                record.note(input.now, What::Rescheduled, Some(deadline.to_string()));
+                STORED
+            }
+            _ => REFUSED,
+        },
+    }
+}
+
+const STORED: Step = Step { changed: true, attempt: false, report: None, refused: false, duplicate: false };
+const REFUSED: Step = Step { changed: false, attempt: false, report: None, refused: true, duplicate: false };
+const DUPLICATE: Step = Step { changed: false, attempt: false, report: None, refused: false, duplicate: true };
+
+fn due(record: &mut Record, maybe_attempted: bool, moot: bool, input: Input<'_>) -> Step {
+    match record.state {
+        State::Pending | State::Revoking { in_flight: false, .. } => {}
+        _ => return DUPLICATE,
+    }
+    if maybe_attempted && !record.attempts.unknown {
+        record.attempts.unknown = true;
+        record.note(input.now, What::MaybeAttempted, None);
+    }
+    if record.seen.delivered {
+        return settle(record, Outcome::Delivered, input);
+    }
+    let deadline = record.deadline(input.policy);
+    if moot && record.attempts == super::Attempts::default() {
+        return settle(record, Outcome::Moot, input);
+    }
+    // A message that was never tried gets its one attempt however late: that is what "missed" deadlines are owed.
+    if record.attempts.count > 0 && out_of_time(record, input.now, input) {
+        return settle(record, Outcome::Failed, input);
+    }
+    if record.attempts.lateness.is_none() {
+        let asked_for = match record.state {
+            State::Revoking { next, .. } => next.min(input.policy.release(deadline)),
+            _ => input.policy.release(deadline),
+        };
+        record.attempts.lateness = Some(input.now.since(asked_for));
+    }
+    start_revoking(record, input.now, input);
+    record.state = State::Revoking { next: input.now, in_flight: true };
+    record.attempts.count += 1;
+    // Not stored: the fence of the queue, made durable ahead, says that this attempt may have left.
+    Step { attempt: true, ..Step::default() }
+}
+
+fn stuck(record: &mut Record, input: Input<'_>) -> Step {
+    let waiting = matches!(record.state, State::Pending | State::Revoking { in_flight: false, .. });
+    if waiting && out_of_time(record, input.now, input) { settle(record, Outcome::Failed, input) } else { DUPLICATE }
+}
+
+fn start_revoking(record: &mut Record, next: Timestamp, input: Input<'_>) {
+    record.deadline = Some(record.deadline(input.policy));
+    record.state = State::Revoking { next, in_flight: false };
+}
+
+fn answered(record: &mut Record, answer: Answer, input: Input<'_>) -> Step {
+    if !matches!(record.state, State::Revoking { in_flight: true, .. }) {
+        return DUPLICATE;
+    }
+    record.note(input.now, What::Answered, Some(answer.words()));
+    if matches!(answer, Answer::Lost(_)) {
+        record.attempts.unknown = true;
+    }
+    if record.seen.delivered {
+        return settle(record, Outcome::Delivered, input);
+    }
+    match answer {
+        Answer::Revoked => settling(record, Belief::Revoked, input),
+        Answer::NotFound => {
+            record.attempts.not_found += 1;
+            if record.seen.ttl_revoked {
+                settling(record, Belief::Revoked, input)
+            } else if record.attempts.unknown {
+                settling(record, Belief::Unknown, input)
+            } else if record.attempts.not_found > 1 {
+                settle(record, Outcome::Unknown, input)
+            } else {
+                settling(record, Belief::ProbablyDelivered, input)
+            }
+        }
+        Answer::Rejected(_) => settle(record, Outcome::Failed, input),
+        Answer::Lost(_) | Answer::NotSent(_) => {
+            record.attempts.failures += 1;
+            let wait = retry::backoff(record.attempts.failures, input.random);
+            again(record, input.now.plus(wait), input)
+        }
+        // The lane is at fault, not the message: it goes back in line and the attempt is not counted.
+        Answer::TooManyRequests(_) | Answer::Unauthorized(_) | Answer::Forbidden(_) => {
+            record.attempts.count -= 1;
+            again(record, input.now, input)
+        }
+    }
+}
+
+fn again(record: &mut Record, next: Timestamp, input: Input<'_>) -> Step {
+    if out_of_time(record, next, input) {
+        return settle(record, Outcome::Failed, input);
+    }
+    record.state = State::Revoking { next, in_flight: false };
+    STORED
+}
+
+fn out_of_time(record: &Record, at: Timestamp, input: Input<'_>) -> bool {
+    at > record.deadline(input.policy).plus(input.policy.give_up_after)
+}
+
+fn delivered(record: &mut Record, what: What, input: Input<'_>) -> Step {
+    match record.state {
+        State::Pending | State::Revoking { in_flight: false, .. } | State::Settling { .. } => {
+            record.note(input.now, what, None);
+            settle(record, Outcome::Delivered, input)
+        }
+        State::Revoking { in_flight: true, .. } if !record.seen.delivered => {
+            record.note(input.now, what, None);
+            record.seen.delivered = true;
+            STORED
+        }
+        State::Settled { outcome: outcome @ (Outcome::Revoked | Outcome::Unknown | Outcome::Failed), at } => {
+            record.note(input.now, what, None);
+            record.note(input.now, What::Amended, Some(outcome.as_str().to_owned()));
+            record.state = State::Settled { outcome: Outcome::Delivered, at };
+            if let Some(grant) = &mut record.grant
+                && !input.grant_acked
+                && matches!(grant.state, GrantState::Offered | GrantState::Held)
+            {
+                grant.state = GrantState::Withdrawn;
+            }
+            Step { report: Some(Report::Amended(outcome)), ..STORED }
+        }
+        State::Revoking { .. } | State::Settled { .. } => DUPLICATE,
+    }
+}
+
+fn ttl_revoked(record: &mut Record, input: Input<'_>) -> Step {
+    match record.state {
+        State::Settled { .. } => return DUPLICATE,
+        State::Settling { belief: Belief::Revoked, .. } => return DUPLICATE,
+        State::Revoking { in_flight: true, .. } if record.seen.ttl_revoked => return DUPLICATE,
+        _ => record.note(input.now, What::TtlRevoked, None),
+    }
+    record.seen.ttl_revoked = true;
+    match record.state {
+        State::Settling { until, .. } => {
+            record.state = State::Settling { belief: Belief::Revoked, until };
+            STORED
+        }
+        State::Revoking { in_flight: true, .. } => STORED,
+        _ => settling(record, Belief::Revoked, input),
+    }
+}
+
+fn ttl_failed(record: &mut Record, name: &str, input: Input<'_>) -> Step {
+    let known = record.trail.iter().any(|note| note.what == What::TtlFailed && note.detail.as_deref() == Some(name));
+    if known || record.is_settled() {
+        return DUPLICATE;
+    }
+    record.note(input.now, What::TtlFailed, Some(name.to_owned()));
+    if record.state == State::Pending {
+        start_revoking(record, input.now, input);
+    }
+    STORED
+}
+
+fn window_ended(record: &mut Record, input: Input<'_>) -> Step {
+    let State::Settling { belief, .. } = record.state else { return DUPLICATE };
+    match belief {
+        Belief::Revoked => settle(record, Outcome::Revoked, input),
+        Belief::Unknown => settle(record, Outcome::Unknown, input),
+        // The second look: had it been delivered, DELIVERED would have come by now.
+        Belief::ProbablyDelivered => {
+            record.state = State::Revoking { next: input.now, in_flight: false };
+            STORED
+        }
+    }
+}
+
+fn settling(record: &mut Record, belief: Belief, input: Input<'_>) -> Step {
+    record.deadline = Some(record.deadline(input.policy));
+    record.attempts.failures = 0;
+    record.state = State::Settling { belief, until: input.now.plus(input.policy.settle) };
+    STORED
+}
+
+fn settle(record: &mut Record, outcome: Outcome, input: Input<'_>) -> Step {
+    record.deadline = Some(record.deadline(input.policy));
+    record.state = State::Settled { outcome, at: input.now };
+    record.grant = grant(record, outcome, input);
+    Step { report: Some(Report::Settled), ..STORED }
+}
+
+/// The grant that goes with an outcome: one where the message is surely not on the handset, and where that can't be known,
+/// what the policy says.
+fn grant(record: &Record, outcome: Outcome, input: Input<'_>) -> Option<Grant> {
+    let state = match (outcome, input.policy.on_unknown) {
+        (Outcome::Revoked, _) | (Outcome::Unknown | Outcome::Failed, OnUnknown::Send) => GrantState::Offered,
+        (Outcome::Unknown | Outcome::Failed, OnUnknown::Hold) => GrantState::Held,
+        (Outcome::Unknown | Outcome::Failed, OnUnknown::Drop)
+        | (Outcome::Delivered | Outcome::Withdrawn | Outcome::Moot, _) => return None,
+    };
+    let until = record.deadline(input.policy).plus(input.policy.fallback_until);
+    let state = if input.now > until { GrantState::Void } else { state };
+    Some(Grant { state, cursor: 0, until })
+}

@@ -1,0 +1,104 @@
+//! A store in memory: slow to forget, obvious to read. The oracle that the real one is compared with, and the ground of
+//! the engine's tests.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{Change, Cursor, Entry, Snapshot, Store, StoreError, Ticket};
+use crate::model::{Identity, LaneId, Place, Position, Queue, Record};
+
+/// See the module's documentation. Everything is durable as soon as it is appended.
+#[derive(Default, Debug)]
+pub struct MemoryStore {
+    records: BTreeMap<Position, Record>,
+    identities: HashMap<Identity, Position>,
+    outcomes: BTreeMap<Cursor, Entry>,
+    snapshot: Snapshot,
+    tickets: Ticket,
+}
+
+impl MemoryStore {
+    /// What opening it again would give.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut counts: BTreeMap<(LaneId, Queue), u64> = BTreeMap::new();
+        for position in self.records.keys() {
+            *counts.entry((position.lane, position.queue)).or_default() += 1;
+        }
+        Snapshot {
+            counts: counts.into_iter().map(|((lane, queue), count)| (lane, queue, count)).collect(),
+            next_seq: self.records.keys().map(|position| position.place.seq + 1).max().unwrap_or(1),
+            ..self.snapshot.clone()
+        }
+    }
+
+    fn apply(&mut self, change: Change) {
+        let known = &mut self.snapshot;
+        match change {
+            Change::Lane(id, spec) => known.lanes.push((id, spec)),
+            Change::Put { from, record } => {
+                if let Some(from) = from {
+                    self.records.remove(&from);
+                }
+                self.identities.insert(record.identity.clone(), record.position());
+                self.records.insert(record.position(), *record);
+            }
+            Change::Remove { identity, at } => {
+                self.records.remove(&at);
+                self.identities.remove(&identity);
+            }
+            Change::Outcome(cursor, entry) => {
+                known.last_cursor = cursor;
+                self.outcomes.insert(cursor, *entry);
+            }
+            Change::TrimOutcomes(cursor) => self.outcomes = self.outcomes.split_off(&(cursor + 1)),
+            Change::Acked(agent, cursor) => {
+                known.acked.retain(|(other, _)| *other != agent);
+                known.acked.push((agent, cursor));
+            }
+            Change::Fence(lane, queue, place) => {
+                known.fences.retain(|(l, q, _)| (*l, *q) != (lane, queue));
+                known.fences.extend(place.map(|place| (lane, queue, place)));
+            }
+            Change::Early(event) => {
+                known.early.retain(|other| other.identity != event.identity);
+                known.early.push(event);
+            }
+            Change::EarlyGone(identity) => known.early.retain(|event| event.identity != identity),
+        }
+    }
+}
+
+impl Store for MemoryStore {
+    fn append(&mut self, batch: Vec<Change>) -> Result<Ticket, StoreError> {
+        for change in batch {
+            self.apply(change);
+        }
+        self.tickets += 1;
+        Ok(self.tickets)
+    }
+
+    fn find(&self, identity: &Identity) -> Result<Option<Record>, StoreError> {
+        Ok(self.identities.get(identity).and_then(|position| self.records.get(position)).cloned())
+    }
+
+    fn at(&self, position: &Position) -> Result<Option<Record>, StoreError> {
+        Ok(self.records.get(position).cloned())
+    }
+
+    fn places(&self, lane: LaneId, queue: Queue, after: Option<Place>, limit: usize) -> Result<Vec<Place>, StoreError> {
+        let lowest = Place { order: crate::model::Timestamp::EPOCH, seq: 0 };
+        let start = Position { lane, queue, place: after.unwrap_or(lowest) };
+        Ok(self
+            .records
+            .range(start..)
+            .map(|(position, _)| *position)
+            .take_while(|position| (position.lane, position.queue) == (lane, queue))
+            .filter(|position| Some(position.place) != after)
+            .map(|position| position.place)
+            .take(limit)
+            .collect())
+    }
+
+    fn outcomes(&self, after: Cursor, limit: usize) -> Result<Vec<(Cursor, Entry)>, StoreError> {
+        Ok(self.outcomes.range(after + 1..).take(limit).map(|(cursor, entry)| (*cursor, entry.clone())).collect())
+    }
+}

@@ -1,0 +1,199 @@
+//! The truth: what was registered, what became of it, what the agents are still to be told.
+//!
+//! This file is the contract between the engine and whatever keeps its data; it names nothing of any database. The engine
+//! is the only writer and calls from one thread. [`Store::append`] makes a batch visible to the reads that follow at
+//! once, and durable later: the store then calls back with the batch's [`Ticket`], in order. So the engine decides on
+//! what it has just written, and answers its clients only when that is on disk.
+//!
+//! A store must not know the time of day, HTTP, or what a message's state means.
+
+pub mod memory;
+
+use crate::model::{Identity, LaneId, LaneSpec, Outcome, Phone, Place, Position, Queue, Record, Timestamp, UseCase};
+
+/// The number of a batch: 1, 2, 3, … in the order of appending.
+pub type Ticket = u64;
+
+/// The place of an entry in the outcome log: 1, 2, 3, … without holes.
+pub type Cursor = u64;
+
+/// One change of a batch.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Change {
+    /// A lane exists from now on. Comes before the first record that stands in it.
+    Lane(LaneId, LaneSpec),
+    /// The record now stands at its position, and no longer at `from`.
+    Put {
+        /// Where it stood before; `None` for one that is new.
+        from: Option<Position>,
+        /// The record; its identity never changes under one `seq`.
+        record: Box<Record>,
+    },
+    /// The record at that position is gone, and its identity with it.
+    Remove {
+        /// Whose it was.
+        identity: Identity,
+        /// Where it stood.
+        at: Position,
+    },
+    /// The next entry of the outcome log.
+    Outcome(Cursor, Box<Entry>),
+    /// Entries up to this one are not needed any more.
+    TrimOutcomes(Cursor),
+    /// An agent has taken note of all outcomes up to this one.
+    Acked(crate::model::AgentId, Cursor),
+    /// Attempts may leave from places up to this one of this queue; see [`Snapshot::fences`]. `None` takes it back.
+    Fence(LaneId, Queue, Option<Place>),
+    /// Evidence for a message that isn't registered yet.
+    Early(EarlyEvent),
+    /// That evidence was applied, or is too old.
+    EarlyGone(Identity),
+}
+
+/// Evidence that came before its message. At most one is kept per message: the strongest.
+#[derive(Clone, PartialEq, Debug)]
+pub struct EarlyEvent {
+    /// What message it is about.
+    pub identity: Identity,
+    /// The handset it is about.
+    pub phone: Phone,
+    /// When it came.
+    pub at: Timestamp,
+    /// What it says.
+    pub kind: EarlyKind,
+}
+
+/// What an early event says.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum EarlyKind {
+    /// The platform's own ttl took the message.
+    TtlRevoked = 0,
+    /// The user read it.
+    Read = 1,
+    /// The handset has it.
+    Delivered = 2,
+}
+
+/// One entry of the outcome log: a message as it was when its agent had to be told something.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Entry {
+    /// What happened.
+    pub kind: EntryKind,
+    /// When.
+    pub at: Timestamp,
+    /// To which message.
+    pub identity: Identity,
+    /// On which handset.
+    pub phone: Phone,
+    /// Under which policy.
+    pub use_case: UseCase,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// When it was sent.
+    pub send_time: Timestamp,
+    /// The deadline that applied.
+    pub deadline: Timestamp,
+    /// How long after it was due the first DELETE left, if one did.
+    pub lateness: Option<std::time::Duration>,
+    /// Its grant at that time.
+    pub grant: Option<crate::model::Grant>,
+    /// The grant's id.
+    pub grant_id: Option<Box<str>>,
+    /// What the agent wanted to have back with the grant.
+    pub fallback: Option<Box<str>>,
+    /// The agent's words for it.
+    pub tags: Vec<Box<str>>,
+    /// Why, in the platform's words, where it failed.
+    pub detail: Option<Box<str>>,
+}
+
+/// What an entry of the outcome log tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum EntryKind {
+    /// The message has its outcome.
+    Settled,
+    /// It has another outcome than was told before.
+    Amended,
+    /// A grant that was held back is now given.
+    Granted,
+}
+
+/// What a store knows when it is opened: little, and none of it grows with the messages.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Snapshot {
+    /// Random and made with the store; keeps grant ids of two hosts apart.
+    pub store_id: u64,
+    /// The lanes.
+    pub lanes: Vec<(LaneId, LaneSpec)>,
+    /// Up to which place attempts may have left when the store was last written to, by queue. An orderly stop leaves none.
+    pub fences: Vec<(LaneId, Queue, Place)>,
+    /// Higher than any `seq` in use.
+    pub next_seq: u64,
+    /// The last entry ever written to the outcome log; 0 if none was.
+    pub last_cursor: Cursor,
+    /// What each agent has taken note of.
+    pub acked: Vec<(crate::model::AgentId, Cursor)>,
+    /// Evidence that waits for its message.
+    pub early: Vec<EarlyEvent>,
+    /// How many records stand in each queue.
+    pub counts: Vec<(LaneId, Queue, u64)>,
+}
+
+/// Why a store can't do what it is asked to.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has the directory.
+    #[error("{0} is in use by another process: only one daemon can run on a state directory")]
+    Locked(String),
+    /// The bytes were written by a newer version.
+    #[error(
+        "the store was written by a newer version of revoked (format {found}, this one reads up to {known}): nothing was touched"
+    )]
+    Newer {
+        /// The format of the bytes.
+        found: u8,
+        /// The newest this program reads.
+        known: u8,
+    },
+    /// The bytes make no sense.
+    #[error("the store is damaged: {0}")]
+    Corrupt(String),
+    /// The disk is full or failing.
+    #[error("the store can't write: {0}")]
+    Io(String),
+}
+
+/// What the engine asks of its store. See the module's documentation.
+pub trait Store {
+    /// Applies a batch as one: all of it or nothing survives a crash. Visible at once; durable when the ticket comes back.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if the store takes no more; nothing of the batch is then applied.
+    fn append(&mut self, batch: Vec<Change>) -> Result<Ticket, StoreError>;
+
+    /// The record of a message.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    fn find(&self, identity: &Identity) -> Result<Option<Record>, StoreError>;
+
+    /// The record at a position.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    fn at(&self, position: &Position) -> Result<Option<Record>, StoreError>;
+
+    /// The first `limit` places of a queue behind `after`, in order.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    fn places(&self, lane: LaneId, queue: Queue, after: Option<Place>, limit: usize) -> Result<Vec<Place>, StoreError>;
+
+    /// The first `limit` entries of the outcome log behind `after`.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    fn outcomes(&self, after: Cursor, limit: usize) -> Result<Vec<(Cursor, Entry)>, StoreError>;
+}
