@@ -13,7 +13,7 @@ const FLOOR: Duration = Duration::from_millis(100);
 /// fixed share does (<https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>).
 pub fn backoff(failures: u32, random: u64) -> Duration {
     let bound = BASE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(CEILING);
-    let draw = u128::from(random) * bound.as_nanos() >> 64;
+    let draw = (u128::from(random) * bound.as_nanos()) >> 64;
     Duration::from_nanos(u64::try_from(draw).unwrap_or(u64::MAX)).max(FLOOR)
 }
 

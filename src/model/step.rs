@@ -136,7 +136,7 @@ pub fn step(record: &mut Record, event: Event, input: Input<'_>) -> Step {
     match event {
         Event::Due { maybe_attempted, moot } => due(record, maybe_attempted, moot, input),
         Event::Stuck => stuck(record, input),
-        Event::Answered(answer) => answered(record, answer, input),
+        Event::Answered(answer) => answered(record, &answer, input),
         Event::Delivered => delivered(record, What::Delivered, input),
         Event::Read => delivered(record, What::Read, input),
         Event::TtlRevoked => ttl_revoked(record, input),
@@ -217,7 +217,7 @@ fn start_revoking(record: &mut Record, next: Timestamp, input: Input<'_>) {
     record.state = State::Revoking { next, in_flight: false };
 }
 
-fn answered(record: &mut Record, answer: Answer, input: Input<'_>) -> Step {
+fn answered(record: &mut Record, answer: &Answer, input: Input<'_>) -> Step {
     if !matches!(record.state, State::Revoking { in_flight: true, .. }) {
         return DUPLICATE;
     }
