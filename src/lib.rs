@@ -1,3 +1,6 @@
 //! revoked
+pub mod clock;
 pub mod model;
 pub mod store;
+pub mod platform;
+pub mod engine;

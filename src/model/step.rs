@@ -82,7 +82,8 @@ impl Answer {
         }
     }
 
-    fn words(&self) -> String {
+    /// In words, for the trail and the log: the status, and what the platform said.
+    pub fn words(&self) -> String {
         match self {
             Self::Revoked | Self::NotFound | Self::TooManyRequests(_) => self.kind().to_owned(),
             Self::Unauthorized(words)

@@ -68,12 +68,16 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn append(&mut self, batch: Vec<Change>) -> Result<Ticket, StoreError> {
+    fn append(&mut self, batch: Vec<Change>) -> Ticket {
         for change in batch {
             self.apply(change);
         }
         self.tickets += 1;
-        Ok(self.tickets)
+        self.tickets
+    }
+
+    fn writable(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 
     fn find(&self, identity: &Identity) -> Result<Option<Record>, StoreError> {

@@ -168,10 +168,15 @@ pub enum StoreError {
 /// What the engine asks of its store. See the module's documentation.
 pub trait Store {
     /// Applies a batch as one: all of it or nothing survives a crash. Visible at once; durable when the ticket comes back.
+    /// Never refuses, so that what was learnt is not forgotten while a disk is full: ask [`Store::writable`] before taking on
+    /// anything new.
+    fn append(&mut self, batch: Vec<Change>) -> Ticket;
+
+    /// Whether new messages may be taken on.
     ///
     /// # Errors
-    /// [`StoreError::Io`] if the store takes no more; nothing of the batch is then applied.
-    fn append(&mut self, batch: Vec<Change>) -> Result<Ticket, StoreError>;
+    /// Why not: the disk is full or fails, or too much waits to be written.
+    fn writable(&self) -> Result<(), StoreError>;
 
     /// The record of a message.
     ///

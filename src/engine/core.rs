@@ -1,0 +1,476 @@
+//! The owner of everything that is decided: one struct, changed only by [`Core::apply`], without a lock, a clock or an await.
+//!
+//! What comes in is an [`Input`]; what is to be done outside leaves as an [`Effect`]. Work returns as an input. So there is
+//! one order in which a delivery and a deadline meet, and a test can drive the whole by hand.
+//!
+//! After each batch of inputs comes [`Core::finish`]: invariant maintenance, cheap and always the same. It looks at every
+//! route that something happened to, lets go what is due within the pace, moves fences ahead and says when to look again.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use super::early::EarlyEvents;
+use super::handle::{Command, Described, Refusal, Reply};
+use super::lanes::Lanes;
+use super::pace::{Pace, PaceLimits};
+use crate::clock::Now;
+use crate::model::{
+    self, AgentId, Answer, Event, Identity, LaneId, LaneSpec, Outcome, Policies, Position, Record, Region, Report, Step,
+    Timestamp, TrafficType,
+};
+use crate::platform::Order;
+use crate::store::{Change, Cursor, Entry, EntryKind, Snapshot, Store, StoreError, Ticket};
+
+/// What the configuration says about the engine.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Settings {
+    /// How fast requests may leave.
+    pub pace: PaceLimits,
+    /// Where messages go that do not say.
+    pub default_region: Region,
+    /// How long settled messages are kept.
+    pub retention: Duration,
+    /// Entries kept in the outcome log.
+    pub outcomes_max: u64,
+    /// How long evidence waits for its message.
+    pub early_for: Duration,
+    /// How much evidence may wait.
+    pub early_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            pace: PaceLimits::default(),
+            default_region: Region::Global,
+            retention: Duration::from_secs(24 * 3600),
+            outcomes_max: 1_000_000,
+            early_for: Duration::from_secs(3600),
+            early_max: 100_000,
+        }
+    }
+}
+
+/// What happens to the engine.
+#[derive(Debug)]
+pub(super) enum Input {
+    /// Somebody asks.
+    Command(Command),
+    /// An attempt is back.
+    Answered(u64, Answer),
+    /// Everything up to this ticket is on disk, or can't be written for now.
+    Durable(Result<Ticket, StoreError>),
+    /// It is time to look at a route.
+    Wake(usize),
+    /// The wall clock stepped: every wait is wrong.
+    ClockStepped,
+}
+
+/// What is to be done outside.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Effect {
+    /// Send a DELETE; its answer comes back under this number.
+    Launch(u64, Order),
+    /// Wake for this route after that time.
+    Arm(usize, Duration),
+    /// Don't.
+    Disarm(usize),
+    /// Outcomes up to this cursor may be read.
+    Outcomes(Cursor),
+}
+
+/// One agent and region: what shares a pace.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub agent: AgentId,
+    pub region: Region,
+    pub pace: Pace,
+    pub lanes: Vec<LaneId>,
+    /// First attempts let go; every so many of them the oldest goes first, whatever its class.
+    pub picks: u64,
+}
+
+/// An attempt that is out.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub record: Record,
+    /// Where the store has it: it is not moved for the attempt alone.
+    pub stored_at: Position,
+    pub route: usize,
+}
+
+/// Changes that go to the store as one.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub changes: Vec<Change>,
+    pub touched: BTreeSet<Identity>,
+}
+
+impl Batch {
+    /// Whether this message is already changed here, where reads can't see it yet.
+    pub(super) fn touches(&self, identity: &Identity) -> bool {
+        self.touched.contains(identity)
+    }
+}
+
+type Waiter = Box<dyn FnOnce(Result<(), Refusal>) + Send>;
+
+/// See the module's documentation.
+pub(super) struct Core<S> {
+    pub store: S,
+    pub settings: Settings,
+    pub policies: Arc<Policies>,
+    pub lanes: Lanes,
+    pub routes: Vec<Route>,
+    route_ids: HashMap<(AgentId, Region), usize>,
+    /// Attempts that are out, by `seq`.
+    pub flights: HashMap<u64, Flight>,
+    /// Routes that have something due and wait for the total of requests in flight to fall, most urgent first.
+    pub starved: BTreeSet<(TrafficType, usize)>,
+    /// Routes that something happened to since they were last looked at.
+    pub dirty: BTreeSet<usize>,
+    pub early: EarlyEvents,
+    pub acked: HashMap<AgentId, Cursor>,
+    pub last_cursor: Cursor,
+    pub durable_cursor: Cursor,
+    store_id: u64,
+    next_seq: u64,
+    lane_id_max: u32,
+    /// Records below this `seq` were there when the daemon started, at that time.
+    pub boot: (u64, Timestamp),
+    last_ticket: Ticket,
+    durable_ticket: Ticket,
+    waiting: VecDeque<(Ticket, Waiter)>,
+    cursors: VecDeque<(Ticket, Cursor)>,
+    pub effects: Vec<Effect>,
+    pub random: fastrand::Rng,
+    pub settled: BTreeMap<Outcome, u64>,
+    pub lateness: Histogram<u64>,
+}
+
+impl<S: Store> Core<S> {
+    /// Takes over a store.
+    ///
+    /// # Errors
+    /// The name of a use case that has messages in the store and no policy.
+    pub(super) fn new(
+        store: S,
+        snapshot: &Snapshot,
+        policies: Arc<Policies>,
+        settings: Settings,
+        random: fastrand::Rng,
+        now: Timestamp,
+    ) -> Result<Self, String> {
+        let mut core = Self {
+            store,
+            policies,
+            lanes: Lanes::default(),
+            routes: Vec::new(),
+            route_ids: HashMap::new(),
+            flights: HashMap::new(),
+            starved: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+            early: EarlyEvents::recover(&snapshot.early),
+            acked: snapshot.acked.iter().cloned().collect(),
+            last_cursor: snapshot.last_cursor,
+            durable_cursor: snapshot.last_cursor,
+            store_id: snapshot.store_id,
+            next_seq: snapshot.next_seq.max(1),
+            lane_id_max: snapshot.lanes.iter().map(|(id, _)| id.0).max().unwrap_or(0),
+            boot: (snapshot.next_seq, now),
+            last_ticket: 0,
+            durable_ticket: 0,
+            waiting: VecDeque::new(),
+            cursors: VecDeque::new(),
+            effects: Vec::new(),
+            random,
+            settled: BTreeMap::new(),
+            // Up to a day, in milliseconds, three digits: a few tens of kilobytes.
+            lateness: Histogram::new_with_max(24 * 3600 * 1000, 3).unwrap_or_else(|_| unreachable!("bounds are valid")),
+            settings,
+        };
+        let policies = Arc::clone(&core.policies);
+        let mut routes = std::mem::take(&mut core.routes);
+        let (ids, pace) = (&mut core.route_ids, core.settings.pace);
+        core.lanes = Lanes::recover(snapshot, &policies, |spec, lane| route_of(&mut routes, ids, pace, spec, lane))?;
+        core.dirty = (0..routes.len()).collect();
+        core.routes = routes;
+        Ok(core)
+    }
+
+    /// Takes in what happened.
+    pub(super) fn apply(&mut self, input: Input, now: Now) {
+        match input {
+            Input::Command(command) => self.command(command, now),
+            Input::Answered(seq, answer) => self.answered(seq, answer, now),
+            Input::Durable(Ok(ticket)) => self.durable(ticket),
+            Input::Durable(Err(error)) => {
+                let refusal = Refusal::unavailable(error.to_string());
+                for (_, waiter) in std::mem::take(&mut self.waiting) {
+                    waiter(Err(refusal.clone()));
+                }
+            }
+            Input::Wake(route) => {
+                self.dirty.insert(route);
+            }
+            Input::ClockStepped => self.dirty.extend(0..self.routes.len()),
+        }
+    }
+
+    /// Leaves everything as it should be, until the next input.
+    pub(super) fn finish(&mut self, now: Now) {
+        // A place that became free in the total goes to the most urgent of those that wait for one.
+        if self.flights.len() < self.settings.pace.in_flight_total
+            && let Some((_, route)) = self.starved.pop_first()
+        {
+            self.service(route, now);
+        }
+        for route in std::mem::take(&mut self.dirty) {
+            self.service(route, now);
+        }
+    }
+
+    fn command(&mut self, command: Command, now: Now) {
+        match command {
+            Command::Register(drafts, reply) => {
+                if let Err(error) = self.store.writable() {
+                    let _ = reply.send(Err(Refusal::unavailable(error.to_string())));
+                    return;
+                }
+                let results = self.register(drafts, now.wall);
+                self.reply_when_durable(reply, results);
+            }
+            Command::Evidence(evidence, reply) => {
+                let effects = self.learn(evidence, now.wall);
+                self.reply_when_durable(reply, effects);
+            }
+            Command::Act(identity, verb, reply) => match self.act(&identity, verb, now.wall) {
+                Ok(described) => self.reply_when_durable(reply, described),
+                Err(refusal) => drop(reply.send(Err(refusal))),
+            },
+            Command::Get(identity, reply) => drop(reply.send(self.get(&identity))),
+            Command::List { filter, limit, after, reply } => {
+                drop(reply.send(self.list(&filter, limit, after.as_deref())));
+            }
+            Command::Outcomes { after, limit, agent, reply } => {
+                drop(reply.send(self.outcomes(after, limit, agent.as_ref())));
+            }
+            Command::Ack { agent, cursor, reply } => match self.ack(agent, cursor) {
+                Ok(cursor) => self.reply_when_durable(reply, cursor),
+                Err(refusal) => drop(reply.send(Err(refusal))),
+            },
+            Command::Status(reply) => drop(reply.send(Ok(self.status(now)))),
+        }
+    }
+
+    /// Answers when everything written so far is on disk: also what was only read may not be older than that.
+    fn reply_when_durable<T: Send + 'static>(&mut self, reply: Reply<T>, value: T) {
+        if self.last_ticket <= self.durable_ticket {
+            let _ = reply.send(Ok(value));
+            return;
+        }
+        let waiter = move |written: Result<(), Refusal>| drop(reply.send(written.map(|()| value)));
+        self.waiting.push_back((self.last_ticket, Box::new(waiter)));
+    }
+
+    fn durable(&mut self, ticket: Ticket) {
+        self.durable_ticket = ticket;
+        while self.waiting.front().is_some_and(|(wanted, _)| *wanted <= ticket) {
+            if let Some((_, waiter)) = self.waiting.pop_front() {
+                waiter(Ok(()));
+            }
+        }
+        let mut readable = None;
+        while self.cursors.front().is_some_and(|(wanted, _)| *wanted <= ticket) {
+            readable = self.cursors.pop_front().map(|(_, cursor)| cursor);
+        }
+        if let Some(cursor) = readable {
+            self.durable_cursor = cursor;
+            self.effects.push(Effect::Outcomes(cursor));
+        }
+        let moved = self.lanes.durable(ticket);
+        self.dirty.extend(moved);
+    }
+
+    /// Hands changes to the store.
+    pub(super) fn commit(&mut self, batch: Batch) -> Ticket {
+        if !batch.changes.is_empty() {
+            let told = batch.changes.iter().any(|change| matches!(change, Change::Outcome(..)));
+            self.last_ticket = self.store.append(batch.changes);
+            if told {
+                self.cursors.push_back((self.last_ticket, self.last_cursor));
+            }
+        }
+        self.last_ticket
+    }
+
+    /// A message as it is: the attempt that is out knows more than the store.
+    pub(super) fn load(&self, identity: &Identity) -> Result<Option<(Record, Position)>, StoreError> {
+        let Some(stored) = self.store.find(identity)? else { return Ok(None) };
+        Ok(Some(match self.flights.get(&stored.seq) {
+            Some(flight) => (flight.record.clone(), flight.stored_at),
+            None => {
+                let position = stored.position();
+                (stored, position)
+            }
+        }))
+    }
+
+    /// Lets a message take a step, and notes in `batch` what that changes.
+    pub(super) fn advance(
+        &mut self,
+        record: &mut Record,
+        stored_at: Position,
+        event: Event,
+        now: Timestamp,
+        batch: &mut Batch,
+    ) -> Step {
+        let Some(lane) = self.lanes.get(record.lane) else { unreachable!("every record stands in a lane we know") };
+        let policy = Arc::clone(&lane.policy);
+        let grant_acked = self.is_acked(record);
+        let input = model::step::Input { policy: &policy, now, random: self.random.u64(..), grant_acked };
+        let step = model::step(record, event, input);
+        if let Some(report) = step.report {
+            self.report(record, report, now, batch);
+        }
+        if step.changed {
+            self.stand(Some(stored_at), record, batch);
+        }
+        step
+    }
+
+    /// The record now stands where its state puts it.
+    pub(super) fn stand(&mut self, from: Option<Position>, record: &Record, batch: &mut Batch) {
+        let to = record.position();
+        if from != Some(to) {
+            if let Some(from) = from {
+                self.leave(from);
+            }
+            if let Some(lane) = self.lanes.get_mut(to.lane) {
+                lane.line_mut(to.queue).insert(to.place);
+                self.dirty.insert(lane.route);
+            }
+        }
+        batch.touched.insert(record.identity.clone());
+        batch.changes.push(Change::Put { from, record: Box::new(record.clone()) });
+    }
+
+    /// Nothing stands there any more.
+    pub(super) fn leave(&mut self, position: Position) {
+        if let Some(lane) = self.lanes.get_mut(position.lane) {
+            lane.line_mut(position.queue).remove(position.place);
+            self.dirty.insert(lane.route);
+        }
+    }
+
+    fn report(&mut self, record: &mut Record, report: Report, now: Timestamp, batch: &mut Batch) {
+        let Some(lane) = self.lanes.get(record.lane) else { return };
+        let model::State::Settled { outcome, .. } = record.state else { return };
+        let use_case = lane.spec.use_case.clone();
+        let kind = match report {
+            Report::Settled => EntryKind::Settled,
+            Report::Amended(_) => EntryKind::Amended,
+        };
+        *self.settled.entry(outcome).or_default() += 1;
+        self.last_cursor += 1;
+        if let (Some(grant), EntryKind::Settled) = (&mut record.grant, kind) {
+            grant.cursor = self.last_cursor;
+        }
+        let why = |note: &model::Note| note.detail.clone().filter(|_| note.what == model::What::Answered);
+        let entry = Entry {
+            kind,
+            at: now,
+            identity: record.identity.clone(),
+            phone: record.phone,
+            use_case,
+            outcome,
+            send_time: record.send_time,
+            deadline: record.deadline.unwrap_or(now),
+            lateness: record.attempts.lateness,
+            grant: record.grant,
+            grant_id: record.grant.map(|_| self.grant_id(record).into()),
+            fallback: record.grant.and(record.fallback.clone()),
+            tags: record.tags.clone(),
+            detail: if outcome == Outcome::Failed { record.trail.iter().rev().find_map(why) } else { None },
+        };
+        batch.changes.push(Change::Outcome(self.last_cursor, Box::new(entry)));
+        // Trimmed in strides, so that it does not cost a change for each entry.
+        let surplus = self.last_cursor.saturating_sub(self.settings.outcomes_max);
+        if surplus > 0 && self.last_cursor % 1024 == 0 {
+            batch.changes.push(Change::TrimOutcomes(surplus));
+        }
+    }
+
+    /// The same for a message's whole life, and for no other message of any store: the idempotency key of its SMS.
+    pub(super) fn grant_id(&self, record: &Record) -> String {
+        format!("{:016x}-{:x}", self.store_id, record.seq)
+    }
+
+    pub(super) fn is_acked(&self, record: &Record) -> bool {
+        let acked = self.acked.get(&record.identity.agent).copied().unwrap_or(0);
+        record.grant.is_some_and(|grant| grant.cursor > 0 && grant.cursor <= acked)
+    }
+
+    pub(super) fn describe(&self, record: Record) -> Described {
+        let Some(lane) = self.lanes.get(record.lane) else { unreachable!("every record stands in a lane we know") };
+        Described {
+            deadline: record.deadline(&lane.policy),
+            lane: lane.spec.clone(),
+            grant_id: record.grant.map(|_| self.grant_id(&record)),
+            grant_acked: self.is_acked(&record),
+            record,
+        }
+    }
+
+    pub(super) fn new_seq(&mut self) -> u64 {
+        self.next_seq += 1;
+        self.next_seq - 1
+    }
+
+    /// The lane of such messages; made if it is new.
+    pub(super) fn lane(&mut self, spec: &LaneSpec, batch: &mut Batch) -> Option<LaneId> {
+        if let Some(id) = self.lanes.id(spec) {
+            return Some(id);
+        }
+        let policy = Arc::clone(self.policies.get(&spec.use_case)?);
+        let id = self.lanes.next_id(self.lane_id_max);
+        let route = route_of(&mut self.routes, &mut self.route_ids, self.settings.pace, spec, id);
+        self.lanes.create(id, spec.clone(), policy, route);
+        batch.changes.push(Change::Lane(id, spec.clone()));
+        Some(id)
+    }
+
+    /// Somebody still waits for what is not on disk yet.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// An orderly stop: nothing is out, so no fence needs to warn the next start.
+    pub(super) fn close(mut self) -> S {
+        if self.flights.is_empty() {
+            let fences = self.lanes.fences();
+            let changes = fences.into_iter().map(|(lane, queue)| Change::Fence(lane, queue, None)).collect();
+            self.commit(Batch { changes, ..Batch::default() });
+        }
+        self.store
+    }
+}
+
+fn route_of(
+    routes: &mut Vec<Route>,
+    ids: &mut HashMap<(AgentId, Region), usize>,
+    limits: PaceLimits,
+    spec: &LaneSpec,
+    lane: LaneId,
+) -> usize {
+    let id = *ids.entry((spec.agent.clone(), spec.region)).or_insert_with(|| {
+        let (agent, region) = (spec.agent.clone(), spec.region);
+        routes.push(Route { agent, region, pace: Pace::new(limits), lanes: Vec::new(), picks: 0 });
+        routes.len() - 1
+    });
+    routes[id].lanes.push(lane);
+    id
+}

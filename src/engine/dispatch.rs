@@ -1,0 +1,335 @@
+//! What leaves next, and when to look again.
+//!
+//! [`Core::service`] looks at one route. Settle windows that are over and messages kept long enough come first, in strides. Then
+//! fences are moved ahead of what falls due soon. Then, as the pace lets them, attempts leave: by traffic type, first
+//! attempts before retries, earliest due first; every so often the one that waits longest, so that nothing starves.
+
+use std::time::Duration;
+
+use tracing::{debug, info, warn};
+
+use super::core::{Batch, Core, Effect, Flight};
+use super::pace::{self, Permit};
+use crate::clock::Now;
+use crate::model::{Answer, Event, LaneId, Missed, Position, Queue, Timestamp, TrafficType};
+use crate::platform::Order;
+use crate::store::{Change, Store, StoreError};
+
+/// Records taken up in one go before the engine listens again.
+const STRIDE: usize = 256;
+/// One pick in so many goes to the longest wait, whatever its class.
+const FAIR_EVERY: u64 = 16;
+/// How soon a route is looked at again after its store could not be read.
+const READ_AGAIN: Duration = Duration::from_secs(1);
+/// How often retries are looked at while their route rests.
+const STUCK_AGAIN: Duration = Duration::from_secs(1);
+/// The least wait for something that was found undone.
+const SOON: Duration = Duration::from_millis(10);
+
+/// Something that is due.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    position: Position,
+    due: Timestamp,
+    class: TrafficType,
+}
+
+impl Candidate {
+    fn rank(&self) -> (TrafficType, bool, Timestamp) {
+        (self.class, self.position.queue == Queue::Retry, self.due)
+    }
+}
+
+impl<S: Store> Core<S> {
+    /// Does everything that is due on a route and arms its next look.
+    pub(super) fn service(&mut self, route: usize, now: Now) {
+        let wait = match self.work(route, now) {
+            Ok(wait) => wait,
+            Err(error) => {
+                warn!(%error, "the store can't be read; trying again");
+                Some(READ_AGAIN)
+            }
+        };
+        // What was done just now concerned this route, and has been looked at.
+        self.dirty.remove(&route);
+        self.effects.push(match wait {
+            Some(wait) => Effect::Arm(route, wait),
+            None => Effect::Disarm(route),
+        });
+    }
+
+    fn work(&mut self, route: usize, now: Now) -> Result<Option<Duration>, StoreError> {
+        let mut again = false;
+        for lane in self.routes[route].lanes.clone() {
+            for queue in Queue::ALL {
+                self.refill(lane, queue)?;
+            }
+            again |= self.end_windows(lane, now.wall)?;
+            again |= self.purge(lane, now.wall)?;
+        }
+        self.move_fences(route, now.wall);
+        let blocked = self.dispatch(route, now)?;
+        if again {
+            return Ok(Some(Duration::ZERO));
+        }
+        Ok(self.next_look(route, blocked, now))
+    }
+
+    fn refill(&mut self, lane: LaneId, queue: Queue) -> Result<(), StoreError> {
+        let flights = &self.flights;
+        match self.lanes.get_mut(lane) {
+            Some(found) => {
+                found.line_mut(queue).refill(&self.store, (lane, queue), |seq| flights.contains_key(&seq))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The head of a queue, if it is due.
+    fn due(&self, lane: LaneId, queue: Queue, now: Timestamp) -> Option<Candidate> {
+        let found = self.lanes.get(lane)?;
+        let place = found.line(queue).head()?;
+        let due = found.due(queue, place, self.settings.retention);
+        let position = Position { lane, queue, place };
+        (due <= now).then_some(Candidate { position, due, class: found.spec.traffic_type })
+    }
+
+    /// Ends settle windows. True if there are more than one stride takes.
+    fn end_windows(&mut self, lane: LaneId, now: Timestamp) -> Result<bool, StoreError> {
+        let mut batch = Batch::default();
+        for _ in 0..STRIDE {
+            let Some(ended) = self.due(lane, Queue::Settling, now) else {
+                self.commit(batch);
+                return Ok(false);
+            };
+            match self.store.at(&ended.position)? {
+                Some(mut record) => {
+                    self.advance(&mut record, ended.position, Event::WindowEnded, now, &mut batch);
+                }
+                None => self.forget(ended.position),
+            }
+        }
+        self.commit(batch);
+        Ok(true)
+    }
+
+    /// Removes what was kept long enough. True if there is more than one stride takes.
+    fn purge(&mut self, lane: LaneId, now: Timestamp) -> Result<bool, StoreError> {
+        let mut batch = Batch::default();
+        for _ in 0..STRIDE {
+            let Some(old) = self.due(lane, Queue::Kept, now) else {
+                self.commit(batch);
+                return Ok(false);
+            };
+            let record = self.store.at(&old.position)?;
+            self.leave(old.position);
+            if let Some(record) = record {
+                batch.changes.push(Change::Remove { identity: record.identity, at: old.position });
+            }
+        }
+        self.commit(batch);
+        Ok(true)
+    }
+
+    /// Something stood in the window and not in the store: a defect, said, and survived.
+    fn forget(&mut self, position: Position) {
+        warn!(lane = position.lane.0, queue = ?position.queue, "a place without a record was dropped");
+        self.leave(position);
+    }
+
+    fn move_fences(&mut self, route: usize, now: Timestamp) {
+        let mut moves = Vec::new();
+        for lane in &self.routes[route].lanes {
+            let Some(found) = self.lanes.get(*lane) else { continue };
+            for queue in Queue::ATTEMPTS {
+                let to = found.line(queue).fence_wanted(now, |place| found.due(queue, place, Duration::ZERO));
+                moves.extend(to.map(|to| (*lane, queue, to)));
+            }
+        }
+        if moves.is_empty() {
+            return;
+        }
+        let changes = moves.iter().map(|(lane, queue, to)| Change::Fence(*lane, *queue, Some(*to))).collect();
+        let ticket = self.commit(Batch { changes, ..Batch::default() });
+        for (lane, queue, to) in moves {
+            self.lanes.fence_moves(lane, queue, to, ticket);
+        }
+    }
+
+    /// Lets go what is due, as long as the pace permits. Returns what holds up the rest, if it is the pace.
+    fn dispatch(&mut self, route: usize, now: Now) -> Result<Option<Permit>, StoreError> {
+        for _ in 0..STRIDE {
+            let fair = self.routes[route].picks % FAIR_EVERY == FAIR_EVERY - 1;
+            let Some(next) = self.pick(route, fair, now.wall) else {
+                self.starved.retain(|(_, starved)| *starved != route);
+                return Ok(None);
+            };
+            if self.flights.len() >= self.settings.pace.in_flight_total {
+                self.starved.insert((next.class, route));
+                return Ok(Some(Permit::WhenBack));
+            }
+            match self.routes[route].pace.permit(now.mono) {
+                Permit::Go => self.launch(route, next, now)?,
+                held @ (Permit::At(_) | Permit::WhenBack) => {
+                    self.give_up_stuck(route, now)?;
+                    return Ok(Some(held));
+                }
+            }
+        }
+        Ok(Some(Permit::At(now.mono)))
+    }
+
+    /// The next attempt of a route that may leave as far as time and fences go.
+    fn pick(&mut self, route: usize, fair: bool, now: Timestamp) -> Option<Candidate> {
+        let lanes = &self.routes[route].lanes;
+        let heads = lanes.iter().flat_map(|lane| Queue::ATTEMPTS.map(|queue| self.due(*lane, queue, now))).flatten();
+        let ready = heads.filter(|head| {
+            let line = self.lanes.get(head.position.lane).map(|lane| lane.line(head.position.queue));
+            line.is_some_and(|line| line.is_fenced(head.position.place))
+        });
+        if fair { ready.min_by_key(|head| head.due) } else { ready.min_by_key(Candidate::rank) }
+    }
+
+    fn launch(&mut self, route: usize, next: Candidate, now: Now) -> Result<(), StoreError> {
+        let Position { lane, queue, place } = next.position;
+        let Some(mut record) = self.store.at(&next.position)? else {
+            self.forget(next.position);
+            return Ok(());
+        };
+        let event = self.due_event(next.position, next.due);
+        let mut batch = Batch::default();
+        let step = self.advance(&mut record, next.position, event, now.wall, &mut batch);
+        self.commit(batch);
+        if !step.attempt {
+            return Ok(());
+        }
+        if let Some(found) = self.lanes.get_mut(lane) {
+            found.line_mut(queue).hide(place);
+        }
+        if record.attempts.count == 1
+            && let Some(lateness) = record.attempts.lateness
+        {
+            self.lateness.saturating_record(u64::try_from(lateness.as_millis()).unwrap_or(u64::MAX));
+        }
+        let Some(found) = self.lanes.get(lane) else { return Ok(()) };
+        let order = Order {
+            agent: record.identity.agent.clone(),
+            phone: record.phone,
+            message_id: record.identity.message_id.clone(),
+            region: found.spec.region,
+        };
+        self.effects.push(Effect::Launch(record.seq, order));
+        self.flights.insert(record.seq, Flight { record, stored_at: next.position, route });
+        let route = &mut self.routes[route];
+        route.pace.leaves(now.mono);
+        route.picks += 1;
+        Ok(())
+    }
+
+    fn due_event(&self, position: Position, due: Timestamp) -> Event {
+        let (boot_seq, boot_time) = self.boot;
+        let old = position.place.seq < boot_seq;
+        let Some(found) = self.lanes.get(position.lane) else { return Event::Due { maybe_attempted: false, moot: false } };
+        let fence = found.line(position.queue).crash_fence;
+        Event::Due {
+            maybe_attempted: old && fence.is_some_and(|fence| position.place <= fence),
+            moot: old && found.policy.missed == Missed::Moot && due <= boot_time,
+        }
+    }
+
+    /// What is due while its route rests is not kept waiting beyond its policy's `give_up_after`.
+    fn give_up_stuck(&mut self, route: usize, now: Now) -> Result<(), StoreError> {
+        if self.routes[route].pace.resting(now.mono).is_none() {
+            return Ok(());
+        }
+        let mut stuck = Vec::new();
+        for lane in &self.routes[route].lanes {
+            let Some(found) = self.lanes.get(*lane) else { continue };
+            for queue in Queue::ATTEMPTS {
+                // Retries are not in the order of their deadlines, and few: each is looked at.
+                let patience = if queue == Queue::Retry { Duration::ZERO } else { self.patience(*lane) };
+                let places = found.line(queue).places().take(STRIDE);
+                let overdue = places.take_while(|p| found.due(queue, *p, Duration::ZERO).plus(patience) <= now.wall);
+                stuck.extend(overdue.map(|place| Position { lane: *lane, queue, place }));
+            }
+        }
+        let mut batch = Batch::default();
+        for position in stuck {
+            match self.store.at(&position)? {
+                Some(mut record) => {
+                    self.advance(&mut record, position, Event::Stuck, now.wall, &mut batch);
+                }
+                None => self.forget(position),
+            }
+        }
+        self.commit(batch);
+        Ok(())
+    }
+
+    /// How long after it was due a message of a lane may wait: from its release, so the lead counts too.
+    fn patience(&self, lane: LaneId) -> Duration {
+        self.lanes.get(lane).map_or(Duration::ZERO, |lane| lane.policy.lead + lane.policy.give_up_after)
+    }
+
+    /// How long until a route has to be looked at again; `None` if only an answer or a write can change anything.
+    fn next_look(&self, route: usize, held: Option<Permit>, now: Now) -> Option<Duration> {
+        let resting = self.routes[route].pace.resting(now.mono).is_some();
+        let mut next: Option<Timestamp> = None;
+        let mut sooner = |at: Timestamp| next = Some(next.map_or(at, |next| next.min(at)));
+        for lane in &self.routes[route].lanes {
+            let Some(found) = self.lanes.get(*lane) else { continue };
+            for queue in Queue::ALL {
+                let Some(head) = found.line(queue).head() else { continue };
+                let due = found.due(queue, head, self.settings.retention);
+                if !Queue::ATTEMPTS.contains(&queue) {
+                    sooner(due);
+                    continue;
+                }
+                found.fence_due(queue).into_iter().for_each(&mut sooner);
+                match (due <= now.wall, resting, queue) {
+                    (false, ..) => sooner(due),
+                    // Due, and held back: the permit, an answer or the fence's arrival on disk wakes us …
+                    (true, false, _) => {}
+                    // … but while the route rests, somebody's patience may end first.
+                    (true, true, Queue::Retry) => sooner(now.wall.plus(STUCK_AGAIN)),
+                    (true, true, _) => sooner(due.plus(self.patience(*lane)).max(now.wall.plus(SOON))),
+                }
+            }
+        }
+        let wait = next.map(|at| at.since(now.wall));
+        match held {
+            Some(Permit::At(at)) => {
+                let permit = at.saturating_sub(now.mono);
+                Some(wait.map_or(permit, |wait| wait.min(permit)))
+            }
+            Some(Permit::WhenBack | Permit::Go) | None => wait,
+        }
+    }
+
+    /// An attempt is back.
+    pub(super) fn answered(&mut self, seq: u64, answer: Answer, now: Now) {
+        let Some(Flight { mut record, stored_at, route }) = self.flights.remove(&seq) else { return };
+        let random = self.random.u64(..);
+        let change = self.routes[route].pace.back(&answer, now.mono, random);
+        self.say(route, change, &answer);
+        debug!(seq, answer = answer.kind(), "an attempt is back");
+        let mut batch = Batch::default();
+        self.advance(&mut record, stored_at, Event::Answered(answer), now.wall, &mut batch);
+        self.commit(batch);
+        self.dirty.insert(route);
+    }
+
+    /// One line per change of a route's state, and no more.
+    fn say(&self, route: usize, change: pace::Change, answer: &Answer) {
+        let route = &self.routes[route];
+        let (agent, region) = (&route.agent, route.region);
+        match change {
+            pace::Change::None => {}
+            pace::Change::Rests(reason, wait) => {
+                let words = answer.words();
+                warn!(%agent, %region, ?reason, answer = %words, first_wait = ?wait, "no requests for now; trying again by and by");
+            }
+            pace::Change::Resumes(reason) => info!(%agent, %region, after = ?reason, "requests go out again"),
+        }
+    }
+}

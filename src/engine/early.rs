@@ -1,0 +1,61 @@
+//! Evidence that comes before its message: kept for a while, within bounds, and applied when the message comes.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use crate::model::{Identity, Phone, Timestamp};
+use crate::store::{Change, EarlyEvent};
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(super) struct EarlyEvents {
+    by_identity: HashMap<Identity, EarlyEvent>,
+    /// In the order of coming; may name some that are gone.
+    order: VecDeque<(Timestamp, Identity)>,
+}
+
+impl EarlyEvents {
+    pub(super) fn recover(stored: &[EarlyEvent]) -> Self {
+        let mut order: Vec<_> = stored.iter().map(|event| (event.at, event.identity.clone())).collect();
+        order.sort_by_key(|(at, _)| *at);
+        let by_identity = stored.iter().map(|event| (event.identity.clone(), event.clone())).collect();
+        Self { by_identity, order: order.into() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_identity.len()
+    }
+
+    /// Keeps an event, unless one that says as much is there. Makes room for it and forgets what is too old.
+    pub(super) fn keep(&mut self, event: EarlyEvent, max: usize, keep_for: Duration, changes: &mut Vec<Change>) -> bool {
+        let now = event.at;
+        while let Some((at, identity)) = self.order.front() {
+            let known = self.by_identity.get(identity).is_some_and(|event| event.at == *at);
+            if known && at.plus(keep_for) > now && self.by_identity.len() < max {
+                break;
+            }
+            if known {
+                self.by_identity.remove(identity);
+                changes.push(Change::EarlyGone(identity.clone()));
+            }
+            self.order.pop_front();
+        }
+        let stronger = self.by_identity.get(&event.identity).is_none_or(|known| event.kind > known.kind);
+        if !stronger || max == 0 {
+            return false;
+        }
+        self.order.push_back((event.at, event.identity.clone()));
+        changes.push(Change::Early(event.clone()));
+        self.by_identity.insert(event.identity.clone(), event);
+        true
+    }
+
+    /// Takes out what is known of a message that has just come, if it is about the same handset.
+    pub(super) fn take(&mut self, identity: &Identity, phone: Phone, changes: &mut Vec<Change>) -> Option<EarlyEvent> {
+        if self.by_identity.get(identity)?.phone != phone {
+            return None;
+        }
+        changes.push(Change::EarlyGone(identity.clone()));
+        self.by_identity.remove(identity)
+    }
+}

@@ -1,0 +1,67 @@
+//! What is learnt from outside about messages: delivery events and the platform's own notices.
+
+use super::core::{Batch, Core};
+use super::handle::{Evidence, EvidenceEffect, EvidenceKind};
+use crate::model::{Event, Timestamp};
+use crate::store::{EarlyEvent, EarlyKind, Store};
+
+impl<S: Store> Core<S> {
+    /// Weighs evidence, piece by piece.
+    pub(super) fn learn(&mut self, evidence: Vec<Evidence>, now: Timestamp) -> Vec<EvidenceEffect> {
+        let mut batch = Batch::default();
+        let mut effects = Vec::with_capacity(evidence.len());
+        for piece in evidence {
+            if batch.touches(&piece.identity) {
+                self.commit(std::mem::take(&mut batch));
+            }
+            effects.push(self.learn_one(piece, now, &mut batch));
+        }
+        self.commit(batch);
+        effects
+    }
+
+    fn learn_one(&mut self, piece: Evidence, now: Timestamp, batch: &mut Batch) -> EvidenceEffect {
+        // A store that can't be read is treated like a message that isn't there: the evidence is kept, not lost.
+        let found = self.load(&piece.identity).ok().flatten();
+        let Some((mut record, at)) = found else { return self.keep_early(piece, now, batch) };
+        if record.phone != piece.phone {
+            return EvidenceEffect::Ignored;
+        }
+        let event = match piece.kind {
+            EvidenceKind::Delivered => Event::Delivered,
+            EvidenceKind::Read => Event::Read,
+            EvidenceKind::TtlRevoked => Event::TtlRevoked,
+            EvidenceKind::TtlFailed(name) => Event::TtlFailed(name),
+        };
+        let step = self.advance(&mut record, at, event, now, batch);
+        let seq = record.seq;
+        if step.changed
+            && let Some(flight) = self.flights.get_mut(&seq)
+        {
+            // Its attempt goes on. It is not to be picked up from where it stands now.
+            flight.stored_at = record.position();
+            flight.record = record;
+            let position = flight.stored_at;
+            if let Some(lane) = self.lanes.get_mut(position.lane) {
+                lane.line_mut(position.queue).hide(position.place);
+            }
+        }
+        if step.duplicate { EvidenceEffect::Duplicate } else { EvidenceEffect::Applied }
+    }
+
+    fn keep_early(&mut self, piece: Evidence, now: Timestamp, batch: &mut Batch) -> EvidenceEffect {
+        let kind = match piece.kind {
+            EvidenceKind::Delivered => EarlyKind::Delivered,
+            EvidenceKind::Read => EarlyKind::Read,
+            EvidenceKind::TtlRevoked => EarlyKind::TtlRevoked,
+            EvidenceKind::TtlFailed(_) => return EvidenceEffect::Ignored,
+        };
+        let event = EarlyEvent { identity: piece.identity, phone: piece.phone, at: now, kind };
+        let (max, keep_for) = (self.settings.early_max, self.settings.early_for);
+        if self.early.keep(event, max, keep_for, &mut batch.changes) {
+            EvidenceEffect::Early
+        } else {
+            EvidenceEffect::Duplicate
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! The engine's door: typed requests in, answers out when what they rest on is on disk.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::pace::RestReason;
+use crate::model::{
+    AgentId, Identity, LaneSpec, MessageId, Outcome, Phone, Record, Region, Timestamp, TrafficType, UseCase,
+};
+use crate::store::{Cursor, Entry};
+
+/// A registration that was found well formed.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Draft {
+    /// Whose message.
+    pub agent: AgentId,
+    /// The agent's id for it.
+    pub message_id: MessageId,
+    /// To which handset.
+    pub phone: Phone,
+    /// Under which policy.
+    pub use_case: UseCase,
+    /// When it was sent; now if it does not say.
+    pub send_time: Option<Timestamp>,
+    /// A deadline of its own.
+    pub own: Option<Own>,
+    /// Through which region it went; the configured one if it does not say.
+    pub region: Option<Region>,
+    /// How urgent, if not as the use case says.
+    pub traffic_type: Option<TrafficType>,
+    /// Words to find it by.
+    pub tags: Vec<Box<str>>,
+    /// Opaque JSON for the grant.
+    pub fallback: Option<Box<str>>,
+    /// What to do if it is registered already.
+    pub on_conflict: OnConflict,
+}
+
+/// A deadline that an agent gives a message itself.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Own {
+    /// `expireTime`
+    At(Timestamp),
+    /// `ttl`, from its send time.
+    Ttl(Duration),
+}
+
+/// What a registration does to one of the same message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnConflict {
+    /// Takes its place.
+    #[default]
+    Replace,
+    /// Leaves it as it is.
+    Keep,
+    /// Takes its place if its deadline is earlier.
+    Earliest,
+    /// Is refused.
+    Reject,
+}
+
+/// One thing that was learnt about a message from outside.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Evidence {
+    /// Which message.
+    pub identity: Identity,
+    /// On which handset. An event for another handset is about another message.
+    pub phone: Phone,
+    /// What happened.
+    pub kind: EvidenceKind,
+}
+
+/// What happened to a message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum EvidenceKind {
+    /// `DELIVERED`
+    Delivered,
+    /// `READ`
+    Read,
+    /// `TTL_EXPIRATION_REVOKED`
+    TtlRevoked,
+    /// Any other server event about a message, by its name.
+    TtlFailed(Box<str>),
+}
+
+/// What evidence did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum EvidenceEffect {
+    /// It moved its message on.
+    Applied,
+    /// It told nothing new.
+    Duplicate,
+    /// Its message is not known yet; kept for when it is.
+    Early,
+    /// Nothing can be made of it.
+    Ignored,
+}
+
+/// A message with what surrounds it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Described {
+    /// The message.
+    pub record: Record,
+    /// Its lane.
+    pub lane: LaneSpec,
+    /// Its deadline under the present policy.
+    pub deadline: Timestamp,
+    /// Its grant's id, if it has a grant.
+    pub grant_id: Option<String>,
+    /// Whether its agent took note of the grant.
+    pub grant_acked: bool,
+}
+
+/// What became of a registration.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Registered {
+    /// The message as it now is.
+    pub message: Described,
+    /// It is new.
+    pub created: bool,
+}
+
+/// Why a request is not done, in words for the one who asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// Of which kind.
+    pub kind: RefusalKind,
+    /// In words, with the way out.
+    pub message: String,
+    /// Which field is at fault.
+    pub field: Option<&'static str>,
+}
+
+/// Kinds of refusals, as HTTP knows them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RefusalKind {
+    /// 400
+    Invalid,
+    /// 404
+    NotFound,
+    /// 409
+    Conflict,
+    /// 503, try again later.
+    Unavailable,
+}
+
+impl Refusal {
+    /// 400 for a field.
+    pub fn invalid(field: &'static str, message: impl Into<String>) -> Self {
+        Self { kind: RefusalKind::Invalid, message: message.into(), field: Some(field) }
+    }
+
+    pub(super) fn conflict(message: impl Into<String>) -> Self {
+        Self { kind: RefusalKind::Conflict, message: message.into(), field: None }
+    }
+
+    /// 503.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self { kind: RefusalKind::Unavailable, message: message.into(), field: None }
+    }
+
+    pub(super) fn not_found(identity: &Identity) -> Self {
+        let Identity { agent, message_id } = identity;
+        let message = format!("no message {message_id:?} of agent {agent:?} is registered, or it settled too long ago");
+        Self { kind: RefusalKind::NotFound, message, field: None }
+    }
+}
+
+/// What an agent may ask to be done to a message that is pending.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verb {
+    /// Take it off the list: no DELETE, no grant.
+    Withdraw,
+    /// Revoke it now.
+    Revoke,
+    /// Give it this deadline.
+    Reschedule(Timestamp),
+}
+
+/// Which messages a list is about. Everything that is `None` matches all.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Filter {
+    /// Only in this state.
+    pub state: Option<StateKind>,
+    /// Only of this use case.
+    pub use_case: Option<UseCase>,
+    /// Only of this agent.
+    pub agent: Option<AgentId>,
+    /// Only with this tag.
+    pub tag: Option<Box<str>>,
+}
+
+/// A message's state without what goes with it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum StateKind {
+    /// Waits for its deadline.
+    Pending,
+    /// Is being revoked.
+    Revoking,
+    /// Waits for evidence against what was answered.
+    Settling,
+    /// Has its outcome.
+    Settled,
+}
+
+/// A page of a list.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Page {
+    /// The messages.
+    pub messages: Vec<Described>,
+    /// Where the next page starts; `None` at the end.
+    pub next: Option<String>,
+}
+
+/// How the engine is doing.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Status {
+    /// Messages by use case and state.
+    pub counts: BTreeMap<(UseCase, StateKind), u64>,
+    /// Attempts that are out.
+    pub in_flight: usize,
+    /// The next instant at which something is due.
+    pub next_due: Option<Timestamp>,
+    /// How long the longest overdue message has been waiting for its first attempt.
+    pub backlog_age: Duration,
+    /// The agents and regions requests go to.
+    pub routes: Vec<RouteStatus>,
+    /// Settled since the start, by outcome.
+    pub settled: BTreeMap<Outcome, u64>,
+    /// First attempts since the start, and how late they left: p50, p99, max.
+    pub lateness: Option<Lateness>,
+    /// The last entry of the outcome log.
+    pub last_cursor: Cursor,
+    /// Evidence that waits for its message.
+    pub early_events: usize,
+    /// Why registrations are refused, if they are.
+    pub store_error: Option<String>,
+}
+
+/// How late first attempts left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lateness {
+    /// How many there were.
+    pub count: u64,
+    /// Half of them left within this.
+    pub p50: Duration,
+    /// 99 of 100 left within this.
+    pub p99: Duration,
+    /// The latest of them.
+    pub max: Duration,
+}
+
+/// One agent and region.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RouteStatus {
+    /// The agent.
+    pub agent: AgentId,
+    /// The region.
+    pub region: Region,
+    /// Attempts that are out.
+    pub in_flight: usize,
+    /// Requests per second that may leave now.
+    pub per_second: f64,
+    /// Why it rests, and for how long yet.
+    pub resting: Option<(RestReason, Duration)>,
+}
+
+/// Where an answer goes.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
+
+/// What can be asked of the engine.
+#[derive(Debug)]
+pub(super) enum Command {
+    Register(Vec<Draft>, Reply<Vec<Result<Registered, Refusal>>>),
+    Evidence(Vec<Evidence>, Reply<Vec<EvidenceEffect>>),
+    Act(Identity, Verb, Reply<Described>),
+    Get(Identity, Reply<Described>),
+    List { filter: Filter, limit: usize, after: Option<String>, reply: Reply<Page> },
+    Outcomes { after: Cursor, limit: usize, agent: Option<AgentId>, reply: Reply<Outcomes> },
+    Ack { agent: Option<AgentId>, cursor: Cursor, reply: Reply<Cursor> },
+    Status(Reply<Status>),
+}
+
+/// A stretch of the outcome log.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Outcomes {
+    /// The entries, in order.
+    pub entries: Vec<(Cursor, Entry)>,
+    /// Where to go on from: also past entries of other agents.
+    pub next: Cursor,
+}
+
+/// Asks the engine. Cheap to clone; answers leave when what they say is on disk.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+    outcomes: watch::Receiver<Cursor>,
+}
+
+impl Handle {
+    pub(super) fn new(commands: mpsc::Sender<Command>, outcomes: watch::Receiver<Cursor>) -> Self {
+        Self { commands, outcomes }
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || Refusal::unavailable("the daemon is stopping");
+        self.commands.send(command(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Registers messages; each has its own answer, in order.
+    ///
+    /// # Errors
+    /// If none could be looked at: the daemon stops, or its disk fails.
+    pub async fn register(&self, drafts: Vec<Draft>) -> Result<Vec<Result<Registered, Refusal>>, Refusal> {
+        self.ask(|reply| Command::Register(drafts, reply)).await
+    }
+
+    /// Hands in evidence; answered when it is on disk.
+    ///
+    /// # Errors
+    /// As for [`Handle::register`].
+    pub async fn evidence(&self, evidence: Vec<Evidence>) -> Result<Vec<EvidenceEffect>, Refusal> {
+        self.ask(|reply| Command::Evidence(evidence, reply)).await
+    }
+
+    /// Withdraws, revokes or reschedules a message.
+    ///
+    /// # Errors
+    /// 404, or 409 with the state it is in.
+    pub async fn act(&self, identity: Identity, verb: Verb) -> Result<Described, Refusal> {
+        self.ask(|reply| Command::Act(identity, verb, reply)).await
+    }
+
+    /// One message.
+    ///
+    /// # Errors
+    /// 404.
+    pub async fn get(&self, identity: Identity) -> Result<Described, Refusal> {
+        self.ask(|reply| Command::Get(identity, reply)).await
+    }
+
+    /// A page of messages. May hold fewer than `limit`, even none, and still have a next page.
+    ///
+    /// # Errors
+    /// 400 for a page token that is none of ours.
+    pub async fn list(&self, filter: Filter, limit: usize, after: Option<String>) -> Result<Page, Refusal> {
+        self.ask(|reply| Command::List { filter, limit, after, reply }).await
+    }
+
+    /// Outcomes after a cursor; only of one agent, if one is named.
+    ///
+    /// # Errors
+    /// As for [`Handle::register`].
+    pub async fn outcomes(&self, after: Cursor, limit: usize, agent: Option<AgentId>) -> Result<Outcomes, Refusal> {
+        self.ask(|reply| Command::Outcomes { after, limit, agent, reply }).await
+    }
+
+    /// Takes note of all outcomes up to `cursor`; of one agent, or of all.
+    ///
+    /// # Errors
+    /// 400 for a cursor that was never given out.
+    pub async fn ack(&self, agent: Option<AgentId>, cursor: Cursor) -> Result<Cursor, Refusal> {
+        self.ask(|reply| Command::Ack { agent, cursor, reply }).await
+    }
+
+    /// How the engine is doing.
+    ///
+    /// # Errors
+    /// As for [`Handle::register`].
+    pub async fn status(&self) -> Result<Status, Refusal> {
+        self.ask(Command::Status).await
+    }
+
+    /// Waits until there is an outcome after `cursor`. Returns at once if there is one; ends when the engine does.
+    pub async fn outcome_after(&self, cursor: Cursor) {
+        let mut last = self.outcomes.clone();
+        // An error means that the engine is gone: whoever waits then asks, and is told so.
+        let _ = last.wait_for(|last| *last > cursor).await;
+    }
+}
+
+impl From<&Record> for StateKind {
+    fn from(record: &Record) -> Self {
+        use crate::model::State;
+        match record.state {
+            State::Pending => Self::Pending,
+            State::Revoking { .. } => Self::Revoking,
+            State::Settling { .. } => Self::Settling,
+            State::Settled { .. } => Self::Settled,
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The near end of every queue, in memory.
+//!
+//! The store is the schedule. A [`Line`] is a window on one queue of it: the places from its head up to `loaded_to`, at most
+//! [`WINDOW_MAX`] of them, refilled by range scan when it runs low. So memory follows the number of lanes, not of messages,
+//! and a million messages that fall due together stay in the store until the pace lets them go.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::{LaneId, LaneSpec, Place, Policies, Policy, Queue, Timestamp};
+use crate::store::{Snapshot, Store, StoreError, Ticket};
+
+/// Places kept in memory per queue.
+const WINDOW_MAX: usize = 4096;
+/// Below this many a window is refilled, well before it runs dry.
+const WINDOW_LOW: usize = 1024;
+
+/// Fences are moved when the first place behind one is due within this time …
+const FENCE_LOW: Duration = Duration::from_secs(1);
+/// … and then over everything due within this: one small write every two seconds, however many deadlines lie in them.
+const FENCE_HIGH: Duration = Duration::from_secs(3);
+
+/// A lane, with a window on each of its queues.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub spec: LaneSpec,
+    pub policy: Arc<Policy>,
+    /// The agent and region it shares its pace with.
+    pub route: usize,
+    lines: [Line; Queue::ALL.len()],
+}
+
+/// A window on one queue.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    /// Every place of the queue up to `loaded_to`, but for those whose attempt is out.
+    near: BTreeSet<Place>,
+    loaded_to: Option<Place>,
+    /// Nothing stands behind `loaded_to`.
+    complete: bool,
+    /// How many records stand in the queue, near or not.
+    pub count: u64,
+    /// Attempts may leave from places up to this one: it is on disk.
+    pub fence: Option<Place>,
+    /// On its way to the disk.
+    moving_fence: Option<Place>,
+    /// What the fence was when the daemon last died; says which messages may have been tried.
+    pub crash_fence: Option<Place>,
+}
+
+impl Line {
+    /// A record now stands here.
+    pub(super) fn insert(&mut self, place: Place) {
+        self.count += 1;
+        if self.complete || self.loaded_to.is_some_and(|last| place <= last) {
+            self.near.insert(place);
+            if self.near.len() > WINDOW_MAX {
+                self.near.pop_last();
+                self.complete = false;
+                self.loaded_to = self.near.last().copied();
+            }
+        }
+    }
+
+    /// A record stands here no longer.
+    pub(super) fn remove(&mut self, place: Place) {
+        self.count = self.count.saturating_sub(1);
+        self.near.remove(&place);
+    }
+
+    /// Its attempt leaves: it still stands in the store, but is not to be picked again.
+    pub(super) fn hide(&mut self, place: Place) {
+        self.near.remove(&place);
+    }
+
+    /// The places of the window, in order.
+    pub(super) fn places(&self) -> impl Iterator<Item = Place> {
+        self.near.iter().copied()
+    }
+
+    /// The first place, if the window has any.
+    pub(super) fn head(&self) -> Option<Place> {
+        self.near.first().copied()
+    }
+
+    /// Loads the next stretch when the window runs low. `hidden` are those whose attempt is out.
+    pub(super) fn refill<S: Store>(
+        &mut self,
+        store: &S,
+        (lane, queue): (LaneId, Queue),
+        hidden: impl Fn(u64) -> bool,
+    ) -> Result<(), StoreError> {
+        while !self.complete && self.near.len() < WINDOW_LOW {
+            let wanted = WINDOW_MAX - self.near.len();
+            let places = store.places(lane, queue, self.loaded_to, wanted)?;
+            self.complete = places.len() < wanted;
+            self.loaded_to = places.last().copied().or(self.loaded_to);
+            self.near.extend(places.into_iter().filter(|place| !hidden(place.seq)));
+        }
+        Ok(())
+    }
+
+    /// Whether an attempt may leave from this place: only what is fenced is known to a restart.
+    pub(super) fn is_fenced(&self, place: Place) -> bool {
+        self.fence.is_some_and(|fence| place <= fence)
+    }
+
+    /// The first place that no fence covers, neither one on disk nor one on its way.
+    pub(super) fn first_unfenced(&self) -> Option<Place> {
+        let covered = self.moving_fence.max(self.fence);
+        match covered {
+            None => self.head(),
+            Some(fence) => {
+                self.near.range((std::ops::Bound::Excluded(fence), std::ops::Bound::Unbounded)).next().copied()
+            }
+        }
+    }
+
+    /// Where the fence should be moved to, if it is time to.
+    pub(super) fn fence_wanted(&self, now: Timestamp, due: impl Fn(Place) -> Timestamp) -> Option<Place> {
+        let first = self.first_unfenced()?;
+        if self.moving_fence.is_some() || due(first) > now.plus(FENCE_LOW) {
+            return None;
+        }
+        let horizon = now.plus(FENCE_HIGH);
+        self.near.range(first..).copied().take_while(|place| due(*place) <= horizon).last()
+    }
+
+    pub(super) fn fence_is_moving(&self) -> bool {
+        self.moving_fence.is_some()
+    }
+}
+
+impl Lane {
+    pub(super) fn line(&self, queue: Queue) -> &Line {
+        &self.lines[queue as usize]
+    }
+
+    pub(super) fn line_mut(&mut self, queue: Queue) -> &mut Line {
+        &mut self.lines[queue as usize]
+    }
+
+    /// When the record at a place has to be looked at.
+    pub(super) fn due(&self, queue: Queue, place: Place, retention: Duration) -> Timestamp {
+        match queue {
+            Queue::Anchor => self.policy.release(self.policy.rule.deadline(place.order)),
+            Queue::Own => self.policy.release(place.order),
+            Queue::Retry | Queue::Settling => place.order,
+            Queue::Kept => place.order.plus(retention),
+        }
+    }
+
+    /// When the fence of a line has to be moved for its first uncovered place.
+    pub(super) fn fence_due(&self, queue: Queue) -> Option<Timestamp> {
+        let line = self.line(queue);
+        if line.fence_is_moving() {
+            return None; // its arrival on disk wakes us
+        }
+        let first = line.first_unfenced()?;
+        Some(self.due(queue, first, Duration::ZERO).minus(FENCE_LOW))
+    }
+}
+
+/// All lanes, by number and by what they are.
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    by_id: BTreeMap<LaneId, Lane>,
+    ids: HashMap<LaneSpec, LaneId>,
+    /// Queues whose fence is on its way to the disk, in the order of their tickets.
+    moving: VecDeque<(Ticket, LaneId, Queue)>,
+}
+
+impl Lanes {
+    /// The lanes of a store that was just opened. `Err` names a use case that the configuration does not know.
+    pub(super) fn recover(
+        snapshot: &Snapshot,
+        policies: &Policies,
+        mut route: impl FnMut(&LaneSpec, LaneId) -> usize,
+    ) -> Result<Self, String> {
+        let mut lanes = Self::default();
+        for (id, spec) in &snapshot.lanes {
+            let standing: u64 =
+                snapshot.counts.iter().filter(|(lane, ..)| lane == id).map(|(.., count)| *count).sum();
+            let policy = match policies.get(&spec.use_case) {
+                Some(policy) => Arc::clone(policy),
+                None if standing == 0 => continue,
+                None => return Err(spec.use_case.to_string()),
+            };
+            let route = route(spec, *id);
+            lanes.add(*id, Lane { spec: spec.clone(), policy, route, lines: Default::default() });
+        }
+        for (id, queue, count) in &snapshot.counts {
+            if let Some(lane) = lanes.by_id.get_mut(id) {
+                lane.line_mut(*queue).count = *count;
+            }
+        }
+        for (id, queue, place) in &snapshot.fences {
+            if let Some(lane) = lanes.by_id.get_mut(id) {
+                let line = lane.line_mut(*queue);
+                (line.fence, line.crash_fence) = (Some(*place), Some(*place));
+            }
+        }
+        Ok(lanes)
+    }
+
+    /// A lane that did not exist before: it has nothing in the store.
+    pub(super) fn create(&mut self, id: LaneId, spec: LaneSpec, policy: Arc<Policy>, route: usize) {
+        let mut lane = Lane { spec, policy, route, lines: Default::default() };
+        for line in &mut lane.lines {
+            line.complete = true;
+        }
+        self.add(id, lane);
+    }
+
+    fn add(&mut self, id: LaneId, lane: Lane) {
+        self.ids.insert(lane.spec.clone(), id);
+        self.by_id.insert(id, lane);
+    }
+
+    pub(super) fn id(&self, spec: &LaneSpec) -> Option<LaneId> {
+        self.ids.get(spec).copied()
+    }
+
+    pub(super) fn get(&self, id: LaneId) -> Option<&Lane> {
+        self.by_id.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: LaneId) -> Option<&mut Lane> {
+        self.by_id.get_mut(&id)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (LaneId, &Lane)> {
+        self.by_id.iter().map(|(id, lane)| (*id, lane))
+    }
+
+    /// The fence of a queue was written under `ticket`, and holds when that is on disk.
+    pub(super) fn fence_moves(&mut self, lane: LaneId, queue: Queue, to: Place, ticket: Ticket) {
+        if let Some(found) = self.by_id.get_mut(&lane) {
+            found.line_mut(queue).moving_fence = Some(to);
+            self.moving.push_back((ticket, lane, queue));
+        }
+    }
+
+    /// Everything up to `ticket` is on disk. Returns the routes whose fences moved.
+    pub(super) fn durable(&mut self, ticket: Ticket) -> Vec<usize> {
+        let mut routes = Vec::new();
+        while let Some((_, lane, queue)) = self.moving.front().copied().filter(|(wanted, ..)| *wanted <= ticket) {
+            self.moving.pop_front();
+            if let Some(lane) = self.by_id.get_mut(&lane) {
+                let line = lane.line_mut(queue);
+                line.fence = line.fence.max(line.moving_fence.take());
+                routes.push(lane.route);
+            }
+        }
+        routes
+    }
+
+    /// The queues that have a fence.
+    pub(super) fn fences(&self) -> Vec<(LaneId, Queue)> {
+        let all = self.iter().flat_map(|(id, lane)| Queue::ATTEMPTS.map(|queue| (id, queue, lane.line(queue).fence)));
+        all.filter(|(.., fence)| fence.is_some()).map(|(id, queue, _)| (id, queue)).collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(super) fn next_id(&self, snapshot_max: u32) -> LaneId {
+        LaneId(self.by_id.keys().next_back().map_or(0, |id| id.0).max(snapshot_max) + 1)
+    }
+}

@@ -1,0 +1,231 @@
+//! The owner: everything that happens to messages happens here, one thing after the other.
+//!
+//! The program is `loop { select().await; apply(input, now) }`. [`select`](Engine::select) is the only async part and only
+//! waits; [`core::Core::apply`] is synchronous and only decides, so there are no locks, and a test drives the core with a
+//! stream of inputs. The price: whatever takes several steps is written out as states, and nothing here may block for long.
+//! The engine therefore lives on a thread of its own: reads of the store may take a millisecond when its cache is cold, and
+//! must not hold up the servers.
+//!
+//! This room knows the store and the platform by their contracts only; it must not know sled, reqwest or HTTP.
+
+mod core;
+mod dispatch;
+mod early;
+mod evidence;
+mod handle;
+mod lanes;
+mod pace;
+mod query;
+mod register;
+mod wheel;
+
+use std::sync::Arc;
+
+use tokio::runtime;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::core::{Core, Effect, Input};
+use self::wheel::Wheel;
+use crate::clock;
+use crate::model::{Answer, Policies};
+use crate::platform::Platform;
+use crate::store::{Cursor, Snapshot, Store, StoreError, Ticket};
+
+pub use self::core::Settings;
+pub use self::handle::{
+    Described, Draft, Evidence, EvidenceEffect, EvidenceKind, Filter, Handle, Lateness, OnConflict, Outcomes, Own, Page,
+    Refusal, RefusalKind, Registered, RouteStatus, StateKind, Status, Verb,
+};
+pub use self::pace::{PaceLimits, RestReason};
+
+/// Requests that may wait for the engine; beyond that, whoever asks waits to ask.
+const COMMANDS_MAX: usize = 1024;
+/// Inputs taken in before the core is asked what follows from them.
+const INPUTS_MAX: usize = 256;
+
+/// What the world tells the engine besides requests: answers of attempts and the store's progress.
+#[derive(Debug)]
+enum News {
+    Answered(u64, Answer),
+    Durable(Result<Ticket, StoreError>),
+    ClockStepped,
+}
+
+/// Tells the engine from other threads. Cheap to clone, never blocks.
+#[derive(Clone, Debug)]
+pub struct Teller(mpsc::UnboundedSender<News>);
+
+impl Teller {
+    /// The store's news: what is on disk, or why not.
+    pub fn durable(&self, progress: Result<Ticket, StoreError>) {
+        // Who is gone need not be told.
+        let _ = self.0.send(News::Durable(progress));
+    }
+
+    /// The wall clock stepped.
+    pub fn clock_stepped(&self) {
+        let _ = self.0.send(News::ClockStepped);
+    }
+}
+
+/// The channels of an engine that does not run yet. The store's callback and the servers need them before there is one.
+#[derive(Debug)]
+pub struct Doors {
+    commands: mpsc::Receiver<handle::Command>,
+    news: mpsc::UnboundedReceiver<News>,
+    outcomes: watch::Sender<Cursor>,
+    handle: Handle,
+    teller: Teller,
+}
+
+impl Default for Doors {
+    fn default() -> Self {
+        let (ask, commands) = mpsc::channel(COMMANDS_MAX);
+        // Unbounded, and bounded all the same: by the attempts that may be out and the batches that may be unwritten.
+        let (tell, news) = mpsc::unbounded_channel();
+        let (outcomes, last) = watch::channel(0);
+        Self { commands, news, outcomes, handle: Handle::new(ask, last), teller: Teller(tell) }
+    }
+}
+
+impl Doors {
+    /// For those who ask.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// For those who tell.
+    pub fn teller(&self) -> Teller {
+        self.teller.clone()
+    }
+}
+
+/// The shell around the core: waits, sends, and knows what time it is.
+pub struct Engine<S, P> {
+    core: Core<S>,
+    wheel: Wheel,
+    platform: Arc<P>,
+    commands: mpsc::Receiver<handle::Command>,
+    news: mpsc::UnboundedReceiver<News>,
+    teller: Teller,
+    outcomes: watch::Sender<Cursor>,
+    attempts: TaskTracker,
+    runtime: runtime::Handle,
+}
+
+impl<S: Store, P: Platform> Engine<S, P> {
+    /// An engine over a store that was just opened. Attempts run on the current runtime.
+    ///
+    /// # Errors
+    /// The name of a use case that has messages in the store and no policy.
+    pub fn new(
+        doors: Doors,
+        store: S,
+        snapshot: &Snapshot,
+        platform: Arc<P>,
+        policies: Arc<Policies>,
+        settings: Settings,
+    ) -> Result<Self, String> {
+        let core = Core::new(store, snapshot, policies, settings, fastrand::Rng::new(), clock::wall())?;
+        let Doors { commands, news, outcomes, teller, .. } = doors;
+        outcomes.send_replace(snapshot.last_cursor);
+        Ok(Self {
+            core,
+            wheel: Wheel::default(),
+            platform,
+            commands,
+            news,
+            teller,
+            outcomes,
+            attempts: TaskTracker::new(),
+            runtime: runtime::Handle::current(),
+        })
+    }
+
+    /// Runs until `drain` is cancelled; then lets attempts come back until `leave` is, and hands the store back.
+    pub async fn run(mut self, drain: CancellationToken, leave: CancellationToken) -> S {
+        self.after(clock::now());
+        while let Some(input) = self.select(&drain).await {
+            let now = clock::now();
+            self.core.apply(input, now);
+            for _ in 1..INPUTS_MAX {
+                let Some(input) = self.waiting() else { break };
+                self.core.apply(input, now);
+            }
+            self.after(now);
+        }
+        self.commands.close();
+        self.come_back(&leave).await;
+        self.core.close()
+    }
+
+    /// Waits for the next input; `None` when it is time to stop. Nothing is lost if the wait is given up.
+    async fn select(&mut self, drain: &CancellationToken) -> Option<Input> {
+        tokio::select! {
+            // In this order: what is on disk is answered, and what is due leaves, before more is taken on.
+            biased;
+            () = drain.cancelled() => None,
+            Some(news) = self.news.recv() => Some(news.into()),
+            route = self.wheel.expired() => Some(Input::Wake(route)),
+            Some(command) = self.commands.recv() => Some(Input::Command(command)),
+        }
+    }
+
+    fn waiting(&mut self) -> Option<Input> {
+        match self.news.try_recv() {
+            Ok(news) => Some(news.into()),
+            Err(_) => self.commands.try_recv().ok().map(Input::Command),
+        }
+    }
+
+    fn after(&mut self, now: clock::Now) {
+        self.core.finish(now);
+        for effect in std::mem::take(&mut self.core.effects) {
+            match effect {
+                Effect::Arm(route, wait) => self.wheel.arm(route, wait),
+                Effect::Disarm(route) => self.wheel.disarm(route),
+                Effect::Outcomes(cursor) => drop(self.outcomes.send_replace(cursor)),
+                Effect::Launch(seq, order) => {
+                    let (platform, teller) = (Arc::clone(&self.platform), self.teller.clone());
+                    let attempt = async move {
+                        let answer = platform.revoke(order).await;
+                        let _ = teller.0.send(News::Answered(seq, answer));
+                    };
+                    drop(self.attempts.spawn_on(attempt, &self.runtime));
+                }
+            }
+        }
+    }
+
+    /// The last act: nothing new leaves, what is out comes back, and whoever waits for the disk is answered.
+    async fn come_back(&mut self, leave: &CancellationToken) {
+        self.attempts.close();
+        let attempts = self.attempts.clone();
+        let mut all_back = false;
+        while !all_back || self.core.has_waiting() {
+            tokio::select! {
+                biased;
+                () = leave.cancelled() => break,
+                Some(news) = self.news.recv() => self.core.apply(news.into(), clock::now()),
+                () = attempts.wait(), if !all_back => all_back = true,
+            }
+        }
+        // An attempt tells its answer before it counts as back, so none is left behind here.
+        let now = clock::now();
+        while let Ok(news) = self.news.try_recv() {
+            self.core.apply(news.into(), now);
+        }
+    }
+}
+
+impl From<News> for Input {
+    fn from(news: News) -> Self {
+        match news {
+            News::Answered(seq, answer) => Self::Answered(seq, answer),
+            News::Durable(progress) => Self::Durable(progress),
+            News::ClockStepped => Self::ClockStepped,
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! What can be asked: one message, a page of them, outcomes, how it goes. Every answer is bounded work.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::core::Core;
+use super::handle::{Described, Filter, Lateness, Outcomes, Page, Refusal, RouteStatus, StateKind, Status};
+use crate::clock::Now;
+use crate::model::{AgentId, Identity, LaneId, Place, Position, Queue, Record, Timestamp};
+use crate::store::{Cursor, Store, StoreError};
+
+/// Records looked at for one page, matching or not.
+const LOOKED_AT_MAX: usize = 4096;
+
+impl<S: Store> Core<S> {
+    pub(super) fn get(&self, identity: &Identity) -> Result<Described, Refusal> {
+        let found = self.load(identity).map_err(unreadable)?;
+        found.map(|(record, _)| self.describe(record)).ok_or_else(|| Refusal::not_found(identity))
+    }
+
+    /// A page, in the order of lanes, queues and places. What changes state while the pages are turned may be missed or
+    /// seen twice; what stays is seen once.
+    pub(super) fn list(&self, filter: &Filter, limit: usize, after: Option<&str>) -> Result<Page, Refusal> {
+        let start: Option<Position> = after.map(parse_token).transpose()?;
+        let mut page = Page::default();
+        let mut looked_at = 0;
+        for (id, lane) in self.lanes.iter() {
+            let spec = &lane.spec;
+            let passed = start.is_some_and(|start| id < start.lane);
+            let other_agent = filter.agent.as_ref().is_some_and(|agent| *agent != spec.agent);
+            let other_case = filter.use_case.as_ref().is_some_and(|use_case| *use_case != spec.use_case);
+            if passed || other_agent || other_case {
+                continue;
+            }
+            for queue in Queue::ALL.into_iter().filter(|queue| may_hold(*queue, filter.state)) {
+                let mut from = match start.filter(|start| start.lane == id) {
+                    Some(start) if queue < start.queue => continue,
+                    Some(start) if queue == start.queue => Some(start.place),
+                    _ => None,
+                };
+                loop {
+                    let wanted = (LOOKED_AT_MAX - looked_at).min(512);
+                    let places = self.store.places(id, queue, from, wanted).map_err(unreadable)?;
+                    for place in &places {
+                        looked_at += 1;
+                        from = Some(*place);
+                        let position = Position { lane: id, queue, place: *place };
+                        if let Some(record) = self.standing(&position).map_err(unreadable)?
+                            && matches(&record, filter)
+                        {
+                            page.messages.push(self.describe(record));
+                        }
+                        if page.messages.len() >= limit || looked_at >= LOOKED_AT_MAX {
+                            page.next = Some(Token(position).to_string());
+                            return Ok(page);
+                        }
+                    }
+                    if places.len() < wanted {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(page)
+    }
+
+    fn standing(&self, position: &Position) -> Result<Option<Record>, StoreError> {
+        match self.flights.get(&position.place.seq) {
+            Some(flight) => Ok(Some(flight.record.clone())),
+            None => self.store.at(position),
+        }
+    }
+
+    pub(super) fn outcomes(&self, after: Cursor, limit: usize, agent: Option<&AgentId>) -> Result<Outcomes, Refusal> {
+        let looked_at = self.store.outcomes(after, limit.min(LOOKED_AT_MAX)).map_err(unreadable)?;
+        let mut next = after;
+        let mut entries = Vec::with_capacity(looked_at.len());
+        // Only what is on disk is told: a crash must not take back an outcome that an agent acted on.
+        for (cursor, entry) in looked_at.into_iter().take_while(|(cursor, _)| *cursor <= self.durable_cursor) {
+            next = cursor;
+            if agent.is_none_or(|agent| entry.identity.agent == *agent) {
+                entries.push((cursor, entry));
+            }
+        }
+        Ok(Outcomes { entries, next })
+    }
+
+    pub(super) fn status(&self, now: Now) -> Status {
+        let mut counts: BTreeMap<_, u64> = BTreeMap::new();
+        let mut next_due: Option<Timestamp> = None;
+        let mut oldest: Option<Timestamp> = None;
+        for (_, lane) in self.lanes.iter() {
+            for queue in Queue::ALL {
+                let line = lane.line(queue);
+                *counts.entry((lane.spec.use_case.clone(), kind(queue))).or_default() += line.count;
+                let Some(head) = line.head().filter(|_| queue != Queue::Kept) else { continue };
+                let due = lane.due(queue, head, self.settings.retention);
+                if due > now.wall {
+                    next_due = Some(next_due.map_or(due, |next| next.min(due)));
+                } else if Queue::ATTEMPTS.contains(&queue) {
+                    oldest = Some(oldest.map_or(due, |oldest| oldest.min(due)));
+                }
+            }
+        }
+        // An attempt that is out still stands where it waited; to those who ask it is being revoked.
+        for flight in self.flights.values() {
+            let Some(lane) = self.lanes.get(flight.record.lane) else { continue };
+            let use_case = &lane.spec.use_case;
+            if let Some(count) = counts.get_mut(&(use_case.clone(), kind(flight.stored_at.queue))) {
+                *count -= 1;
+            }
+            *counts.entry((use_case.clone(), StateKind::Revoking)).or_default() += 1;
+        }
+        let quantile = |q| std::time::Duration::from_millis(self.lateness.value_at_quantile(q));
+        let (p50, p99, max) = (quantile(0.5), quantile(0.99), quantile(1.0));
+        let count = self.lateness.len();
+        let route = |route: &super::core::Route| RouteStatus {
+            agent: route.agent.clone(),
+            region: route.region,
+            in_flight: route.pace.in_flight(),
+            per_second: route.pace.rate(now.mono),
+            resting: route.pace.resting(now.mono),
+        };
+        Status {
+            counts,
+            in_flight: self.flights.len(),
+            next_due,
+            backlog_age: oldest.map(|oldest| now.wall.since(oldest)).unwrap_or_default(),
+            routes: self.routes.iter().map(route).collect(),
+            settled: self.settled.clone(),
+            lateness: (count > 0).then_some(Lateness { count, p50, p99, max }),
+            last_cursor: self.durable_cursor,
+            early_events: self.early.len(),
+            store_error: self.store.writable().err().map(|error| error.to_string()),
+        }
+    }
+}
+
+/// The state of what stands in a queue, but for attempts that are out.
+fn kind(queue: Queue) -> StateKind {
+    match queue {
+        Queue::Anchor | Queue::Own => StateKind::Pending,
+        Queue::Retry => StateKind::Revoking,
+        Queue::Settling => StateKind::Settling,
+        Queue::Kept => StateKind::Settled,
+    }
+}
+
+/// Attempts that are out still stand where they waited.
+fn may_hold(queue: Queue, state: Option<StateKind>) -> bool {
+    match state {
+        None => true,
+        Some(StateKind::Revoking) => Queue::ATTEMPTS.contains(&queue),
+        Some(state) => kind(queue) == state,
+    }
+}
+
+fn matches(record: &Record, filter: &Filter) -> bool {
+    filter.state.is_none_or(|state| state == StateKind::from(record))
+        && filter.tag.as_ref().is_none_or(|tag| record.tags.contains(tag))
+}
+
+fn unreadable(error: StoreError) -> Refusal {
+    Refusal::unavailable(error.to_string())
+}
+
+/// A position as an opaque word.
+struct Token(Position);
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Position { lane, queue, place } = self.0;
+        write!(f, "{:x}.{:x}.{:x}.{:x}", lane.0, queue as u8, place.order.millis(), place.seq)
+    }
+}
+
+fn parse_token(token: &str) -> Result<Position, Refusal> {
+    let mut parts = token.split('.').map(|part| u64::from_str_radix(part, 16).ok());
+    let mut part = || parts.next().flatten();
+    let position = || {
+        let lane = LaneId(part()?.try_into().ok()?);
+        let queue = *Queue::ALL.get(usize::try_from(part()?).ok()?)?;
+        let order = Timestamp::from_millis(part()?.try_into().ok()?);
+        Some(Position { lane, queue, place: Place { order, seq: part()? } })
+    };
+    let mut position = position;
+    position().ok_or_else(|| Refusal::invalid("pageToken", "not a page token that was given out here"))
+}
