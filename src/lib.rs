@@ -1,6 +1,7 @@
 //! revoked
 pub mod clock;
-pub mod model;
-pub mod store;
-pub mod platform;
 pub mod engine;
+pub mod intake;
+pub mod model;
+pub mod platform;
+pub mod store;

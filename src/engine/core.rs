@@ -18,8 +18,8 @@ use super::lanes::Lanes;
 use super::pace::{Pace, PaceLimits};
 use crate::clock::Now;
 use crate::model::{
-    self, AgentId, Answer, Event, Identity, LaneId, LaneSpec, Outcome, Policies, Position, Record, Region, Report, Step,
-    Timestamp, TrafficType,
+    self, AgentId, Answer, Event, Identity, LaneId, LaneSpec, Outcome, Policies, Position, Record, Region, Report,
+    Step, Timestamp, TrafficType,
 };
 use crate::platform::Order;
 use crate::store::{Change, Cursor, Entry, EntryKind, Snapshot, Store, StoreError, Ticket};

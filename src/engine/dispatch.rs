@@ -78,9 +78,7 @@ impl<S: Store> Core<S> {
     fn refill(&mut self, lane: LaneId, queue: Queue) -> Result<(), StoreError> {
         let flights = &self.flights;
         match self.lanes.get_mut(lane) {
-            Some(found) => {
-                found.line_mut(queue).refill(&self.store, (lane, queue), |seq| flights.contains_key(&seq))
-            }
+            Some(found) => found.line_mut(queue).refill(&self.store, (lane, queue), |seq| flights.contains_key(&seq)),
             None => Ok(()),
         }
     }
@@ -229,7 +227,9 @@ impl<S: Store> Core<S> {
     fn due_event(&self, position: Position, due: Timestamp) -> Event {
         let (boot_seq, boot_time) = self.boot;
         let old = position.place.seq < boot_seq;
-        let Some(found) = self.lanes.get(position.lane) else { return Event::Due { maybe_attempted: false, moot: false } };
+        let Some(found) = self.lanes.get(position.lane) else {
+            return Event::Due { maybe_attempted: false, moot: false };
+        };
         let fence = found.line(position.queue).crash_fence;
         Event::Due {
             maybe_attempted: old && fence.is_some_and(|fence| position.place <= fence),

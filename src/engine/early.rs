@@ -27,7 +27,13 @@ impl EarlyEvents {
     }
 
     /// Keeps an event, unless one that says as much is there. Makes room for it and forgets what is too old.
-    pub(super) fn keep(&mut self, event: EarlyEvent, max: usize, keep_for: Duration, changes: &mut Vec<Change>) -> bool {
+    pub(super) fn keep(
+        &mut self,
+        event: EarlyEvent,
+        max: usize,
+        keep_for: Duration,
+        changes: &mut Vec<Change>,
+    ) -> bool {
         let now = event.at;
         while let Some((at, identity)) = self.order.front() {
             let known = self.by_identity.get(identity).is_some_and(|event| event.at == *at);

@@ -1,5 +1,6 @@
 //! The engine's door: typed requests in, answers out when what they rest on is on disk.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -132,7 +133,7 @@ pub struct Refusal {
     /// In words, with the way out.
     pub message: String,
     /// Which field is at fault.
-    pub field: Option<&'static str>,
+    pub field: Option<Cow<'static, str>>,
 }
 
 /// Kinds of refusals, as HTTP knows them.
@@ -150,8 +151,8 @@ pub enum RefusalKind {
 
 impl Refusal {
     /// 400 for a field.
-    pub fn invalid(field: &'static str, message: impl Into<String>) -> Self {
-        Self { kind: RefusalKind::Invalid, message: message.into(), field: Some(field) }
+    pub fn invalid(field: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self { kind: RefusalKind::Invalid, message: message.into(), field: Some(field.into()) }
     }
 
     pub(super) fn conflict(message: impl Into<String>) -> Self {

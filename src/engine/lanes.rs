@@ -180,8 +180,7 @@ impl Lanes {
     ) -> Result<Self, String> {
         let mut lanes = Self::default();
         for (id, spec) in &snapshot.lanes {
-            let standing: u64 =
-                snapshot.counts.iter().filter(|(lane, ..)| lane == id).map(|(.., count)| *count).sum();
+            let standing: u64 = snapshot.counts.iter().filter(|(lane, ..)| lane == id).map(|(.., count)| *count).sum();
             let policy = match policies.get(&spec.use_case) {
                 Some(policy) => Arc::clone(policy),
                 None if standing == 0 => continue,

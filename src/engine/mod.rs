@@ -35,8 +35,8 @@ use crate::store::{Cursor, Snapshot, Store, StoreError, Ticket};
 
 pub use self::core::Settings;
 pub use self::handle::{
-    Described, Draft, Evidence, EvidenceEffect, EvidenceKind, Filter, Handle, Lateness, OnConflict, Outcomes, Own, Page,
-    Refusal, RefusalKind, Registered, RouteStatus, StateKind, Status, Verb,
+    Described, Draft, Evidence, EvidenceEffect, EvidenceKind, Filter, Handle, Lateness, OnConflict, Outcomes, Own,
+    Page, Refusal, RefusalKind, Registered, RouteStatus, StateKind, Status, Verb,
 };
 pub use self::pace::{PaceLimits, RestReason};
 

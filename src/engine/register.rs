@@ -49,7 +49,7 @@ impl<S: Store> Core<S> {
         if let Some((known, at)) = &existing {
             if known.phone != draft.phone {
                 return Err(Refusal {
-                    field: Some("phone"),
+                    field: Some("phone".into()),
                     ..Refusal::conflict("this message is registered for another handset: message ids are per agent")
                 });
             }
@@ -153,7 +153,8 @@ impl<S: Store> Core<S> {
         let step = self.advance(&mut record, at, event, now, &mut batch);
         self.commit(batch);
         if step.refused {
-            let message = format!("too late: the state of message {:?} is {}", identity.message_id, state_word(&record));
+            let message =
+                format!("too late: the state of message {:?} is {}", identity.message_id, state_word(&record));
             return Err(Refusal::conflict(message));
         }
         Ok(self.describe(record))
@@ -163,7 +164,10 @@ impl<S: Store> Core<S> {
     pub(super) fn ack(&mut self, agent: Option<AgentId>, cursor: Cursor) -> Result<Cursor, Refusal> {
         if cursor > self.durable_cursor {
             let last = self.durable_cursor;
-            return Err(Refusal::invalid("cursor", format!("no outcome {cursor} was given out; the last one is {last}")));
+            return Err(Refusal::invalid(
+                "cursor",
+                format!("no outcome {cursor} was given out; the last one is {last}"),
+            ));
         }
         let agents = match agent {
             Some(agent) => vec![agent],
@@ -190,7 +194,8 @@ fn own_deadline(
     now: Timestamp,
 ) -> Result<Option<Timestamp>, Refusal> {
     if send_time > now.plus(AHEAD_MAX) {
-        let message = format!("{send_time} is more than an hour ahead of this host's clock ({now}): register after sending");
+        let message =
+            format!("{send_time} is more than an hour ahead of this host's clock ({now}): register after sending");
         return Err(Refusal::invalid("sendTime", message));
     }
     if send_time.plus(PLATFORM_KEEPS) <= now {
@@ -200,7 +205,10 @@ fn own_deadline(
         None => {
             return match policy.rule {
                 Rule::ExpiresAt(end) if end <= now => {
-                    let message = format!("use case {:?} ended at {end}: give it a later expires_at, or the message an expireTime", draft.use_case);
+                    let message = format!(
+                        "use case {:?} ended at {end}: give it a later expires_at, or the message an expireTime",
+                        draft.use_case
+                    );
                     Err(Refusal::invalid("useCase", message))
                 }
                 _ => Ok(None),

@@ -1,0 +1,409 @@
+//! The routes: one visible table of what can be asked, and for each a few lines that parse, ask and show.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use futures_util::stream;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::events::{self, Unacceptable};
+use super::parse;
+use super::signature::ClientTokens;
+use super::wire::{
+    AckView, BatchLine, ErrorBody, ErrorView, EventView, LatenessView, ListView, MessageView, OutcomeView,
+    OutcomesView, RouteView, StatusView,
+};
+use crate::engine::{EvidenceEffect, Filter, Handle, Refusal, RefusalKind, StateKind, Verb};
+use crate::model::{AgentId, Identity, MessageId, Timestamp, UseCase, time::wire_duration};
+
+/// Longest time a request's body may take.
+const BODY_TIME: Duration = Duration::from_secs(30);
+/// Longest wait of a long poll.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+const PAGE_SIZE: usize = 100;
+const PAGE_SIZE_MAX: usize = 1000;
+/// Registrations of a batch that are handed to the engine together.
+const BATCH_CHUNK: usize = 1000;
+/// Batches taken in at once: each may hold its whole body in memory.
+const BATCHES_MAX: usize = 4;
+
+/// Bounds on what a client may send.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of one request.
+    pub request_bytes: usize,
+    /// Bytes of one batch.
+    pub batch_bytes: usize,
+}
+
+/// What the routes work with.
+#[derive(Debug)]
+pub struct Gate {
+    /// Whom to ask.
+    pub engine: Handle,
+    /// How much may come in.
+    pub limits: Limits,
+    /// What forwarded pushes may be signed with.
+    pub tokens: ClientTokens,
+    /// For the status.
+    pub started_at: Timestamp,
+    /// For the status.
+    pub config_hash: String,
+    /// Ends streams and long polls when the daemon stops.
+    pub stopping: CancellationToken,
+}
+
+#[derive(Clone)]
+struct Shared {
+    gate: Arc<Gate>,
+    batches: Arc<Semaphore>,
+}
+
+/// Everything that can be asked.
+pub fn router(gate: Gate) -> Router {
+    let shared = Shared { gate: Arc::new(gate), batches: Arc::new(Semaphore::new(BATCHES_MAX)) };
+    Router::new()
+        .route("/v1/messages", post(register).get(list))
+        .route("/v1/messages:batch", post(register_batch))
+        .route("/v1/messages/{agent}/{message}", get(get_message).patch(reschedule).post(act))
+        .route("/v1/events", post(event))
+        .route("/v1/outcomes", get(outcomes))
+        .route("/v1/outcomes:ack", post(ack))
+        .route("/v1/status", get(status))
+        .fallback(async || error(404, "NOT_FOUND", "no such path; the README lists what can be asked"))
+        .method_not_allowed_fallback(async || error(405, "INVALID_ARGUMENT", "this path knows no such method"))
+        .with_state(shared)
+}
+
+/// An answer, or why there is none.
+type Answer = Result<Response, Failure>;
+
+/// Everything that is answered in the error's shape.
+struct Failure(ErrorBody);
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self(refusal.into())
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let code = StatusCode::from_u16(self.0.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = json(code, &ErrorView { error: self.0 });
+        if code == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+fn error(code: u16, status: &'static str, message: &str) -> Failure {
+    Failure(ErrorBody { code, status: Cow::Borrowed(status), message: message.to_owned(), field: None })
+}
+
+fn json<T: serde::Serialize>(code: StatusCode, value: &T) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => (code, [(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+/// The whole body, within bounds of size and time.
+async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, Failure> {
+    match tokio::time::timeout(BODY_TIME, axum::body::to_bytes(body, bytes_max)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => Err(Refusal {
+            kind: RefusalKind::Invalid,
+            message: format!(
+                "the body is larger than {bytes_max} bytes, or broke off: split it, or raise the limit in [server]"
+            ),
+            field: None,
+        }
+        .into()),
+        Err(_) => Err(error(408, "DEADLINE_EXCEEDED", "the body took too long")),
+    }
+}
+
+async fn register(State(Shared { gate, .. }): State<Shared>, body: Body) -> Answer {
+    let body = read_body(body, gate.limits.request_bytes).await?;
+    let draft = parse::registration(&body)?;
+    let mut results = gate.engine.register(vec![draft]).await?;
+    let registered = results.pop().ok_or_else(|| Refusal::unavailable("the engine gave no answer"))??;
+    let code = if registered.created { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(json(code, &MessageView::from(registered.message)))
+}
+
+/// Newline-delimited registrations in, one line of answer for each. The whole body is taken in before the first line of
+/// answer leaves: a client that writes everything before it reads anything must not wait for us while we wait for it.
+async fn register_batch(State(Shared { gate, batches }): State<Shared>, body: Body) -> Answer {
+    let Ok(permit) = batches.acquire_owned().await else { return Err(Refusal::unavailable("stopping").into()) };
+    let body = read_body(body, gate.limits.batch_bytes).await?;
+    let lines: Vec<Bytes> = body
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.trim_ascii().is_empty())
+        .map(|line| body.slice_ref(line))
+        .collect();
+    let chunks: Vec<Vec<Bytes>> = lines.chunks(BATCH_CHUNK).map(<[Bytes]>::to_vec).collect();
+    // The permit goes along with the chunks: it is free again when the last line has left.
+    let answers = stream::unfold((chunks.into_iter(), permit), move |(mut chunks, permit)| {
+        let gate = Arc::clone(&gate);
+        async move {
+            let lines = register_chunk(&gate, &chunks.next()?).await;
+            Some((Ok::<_, Infallible>(lines), (chunks, permit)))
+        }
+    });
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(answers)).into_response())
+}
+
+async fn register_chunk(gate: &Gate, lines: &[Bytes]) -> Vec<u8> {
+    let parsed: Vec<_> = lines.iter().map(|line| parse::registration(line)).collect();
+    let drafts: Vec<_> = parsed.iter().filter_map(|draft| draft.as_ref().ok().cloned()).collect();
+    let asked = drafts.len();
+    let mut results = match gate.engine.register(drafts).await {
+        Ok(results) => results.into_iter(),
+        Err(refusal) => vec![Err(refusal); asked].into_iter(),
+    };
+    let mut answer = Vec::with_capacity(lines.len() * 512);
+    for draft in parsed {
+        let result = match draft {
+            Ok(_) => results.next().unwrap_or_else(|| Err(Refusal::unavailable("the engine gave no answer"))),
+            Err(refusal) => Err(refusal),
+        };
+        let line = match result {
+            Ok(done) => BatchLine {
+                code: if done.created { 201 } else { 200 },
+                message: Some(done.message.into()),
+                error: None,
+            },
+            Err(refusal) => {
+                let error = ErrorBody::from(refusal);
+                BatchLine { code: error.code, message: None, error: Some(error) }
+            }
+        };
+        // Writing plain data to memory does not fail.
+        let _ = serde_json::to_writer(&mut answer, &line);
+        answer.push(b'\n');
+    }
+    answer
+}
+
+fn identity(agent: &str, message: &str) -> Result<Identity, Refusal> {
+    let agent = AgentId::new(agent).map_err(|message| Refusal::invalid("agentId", message))?;
+    let message_id = MessageId::new(message).map_err(|message| Refusal::invalid("messageId", message))?;
+    Ok(Identity { agent, message_id })
+}
+
+async fn get_message(State(shared): State<Shared>, Path((agent, message)): Path<(String, String)>) -> Answer {
+    let described = shared.gate.engine.get(identity(&agent, &message)?).await?;
+    Ok(json(StatusCode::OK, &MessageView::from(described)))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Patch {
+    expire_time: String,
+}
+
+async fn reschedule(
+    State(Shared { gate, .. }): State<Shared>,
+    Path((agent, message)): Path<(String, String)>,
+    body: Body,
+) -> Answer {
+    let identity = identity(&agent, &message)?;
+    let body = read_body(body, gate.limits.request_bytes).await?;
+    let patch: Patch = serde_json::from_slice(&body).map_err(|error| {
+        Refusal::invalid("expireTime", format!("the body must be {{\"expireTime\": \"…\"}}: {error}"))
+    })?;
+    let deadline = Timestamp::parse(&patch.expire_time).map_err(|message| Refusal::invalid("expireTime", message))?;
+    let described = gate.engine.act(identity, Verb::Reschedule(deadline)).await?;
+    Ok(json(StatusCode::OK, &MessageView::from(described)))
+}
+
+/// `POST /v1/messages/{agentId}/{messageId}:withdraw` and `:revoke`. An id may hold colons itself: the last one counts.
+async fn act(State(shared): State<Shared>, Path((agent, message)): Path<(String, String)>) -> Answer {
+    let (message, verb) = match message.rsplit_once(':') {
+        Some((message, "withdraw")) => (message, Verb::Withdraw),
+        Some((message, "revoke")) => (message, Verb::Revoke),
+        _ => return Err(error(404, "NOT_FOUND", "a message can be asked to :withdraw or :revoke")),
+    };
+    let described = shared.gate.engine.act(identity(&agent, message)?, verb).await?;
+    Ok(json(StatusCode::OK, &MessageView::from(described)))
+}
+
+/// Query parameters, each named where it is wrong, and none unknown.
+struct Params(BTreeMap<String, String>);
+
+impl Params {
+    fn text(&mut self, name: &str) -> Option<String> {
+        self.0.remove(name).filter(|value| !value.is_empty())
+    }
+
+    fn with<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, Refusal> {
+        self.text(name).map(|value| parse(&value).map_err(|message| Refusal::invalid(name, message))).transpose()
+    }
+
+    fn page_size(&mut self) -> Result<usize, Refusal> {
+        let size = self.with("pageSize", |value| match value.parse() {
+            Ok(size) if (1..=PAGE_SIZE_MAX).contains(&size) => Ok(size),
+            _ => Err(format!("a number from 1 to {PAGE_SIZE_MAX}")),
+        })?;
+        Ok(size.unwrap_or(PAGE_SIZE))
+    }
+
+    fn end(self) -> Result<(), Refusal> {
+        match self.0.into_keys().next() {
+            Some(name) => Err(Refusal::invalid(name, "no such parameter here")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn word<T: DeserializeOwned>(value: &str, expected: &str) -> Result<T, String> {
+    let value = serde_json::Value::String(value.to_ascii_uppercase());
+    serde_json::from_value(value).map_err(|_| format!("one of {expected}"))
+}
+
+async fn list(State(shared): State<Shared>, Query(params): Query<BTreeMap<String, String>>) -> Answer {
+    let mut params = Params(params);
+    let filter = Filter {
+        state: params.with("state", |value| word::<StateKind>(value, "PENDING, REVOKING, SETTLING, SETTLED"))?,
+        use_case: params.with("useCase", UseCase::new)?,
+        agent: params.with("agentId", AgentId::new)?,
+        tag: params.text("tag").map(Into::into),
+    };
+    let limit = params.page_size()?;
+    let after = params.text("pageToken");
+    params.end()?;
+    let page = shared.gate.engine.list(filter, limit, after).await?;
+    let messages = page.messages.into_iter().map(MessageView::from).collect();
+    Ok(json(StatusCode::OK, &ListView { messages, next_page_token: page.next }))
+}
+
+async fn event(State(Shared { gate, .. }): State<Shared>, headers: HeaderMap, body: Body) -> Answer {
+    let body = read_body(body, gate.limits.request_bytes).await?;
+    let signature = headers.get("x-goog-signature").map(|value| value.to_str().unwrap_or_default());
+    let evidence = match events::read(&body, signature, &gate.tokens) {
+        Ok(evidence) => evidence,
+        Err(Unacceptable::Malformed(refusal)) => return Err(refusal.into()),
+        Err(Unacceptable::WrongSignature) => {
+            let words = "the signature is not one of this data under any of the client tokens in [webhook]";
+            return Err(error(401, "UNAUTHENTICATED", words));
+        }
+    };
+    let effect = match evidence {
+        Some(evidence) => gate.engine.evidence(vec![evidence]).await?.pop().unwrap_or(EvidenceEffect::Ignored),
+        None => EvidenceEffect::Ignored,
+    };
+    Ok(json(StatusCode::OK, &EventView { effect }))
+}
+
+fn cursor(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "a cursor that was given out here, or 0 for the beginning".to_owned())
+}
+
+async fn outcomes(State(Shared { gate, .. }): State<Shared>, Query(params): Query<BTreeMap<String, String>>) -> Answer {
+    let mut params = Params(params);
+    let after = params.with("after", cursor)?.unwrap_or(0);
+    let wait = params.with("wait", wire_duration::parse)?.unwrap_or(Duration::ZERO).min(WAIT_MAX);
+    let agent = params.with("agentId", AgentId::new)?;
+    let follow = params.with("follow", |value| value.parse().map_err(|_| "true or false".to_owned()))?;
+    let limit = params.page_size()?;
+    params.end()?;
+    if follow == Some(true) {
+        return Ok(follow_outcomes(gate, after, agent));
+    }
+    let mut page = gate.engine.outcomes(after, limit, agent.clone()).await?;
+    if page.entries.is_empty() && !wait.is_zero() {
+        let until = tokio::time::sleep(wait);
+        tokio::pin!(until);
+        while page.entries.is_empty() {
+            tokio::select! {
+                () = gate.engine.outcome_after(page.next) => {}
+                () = &mut until => break,
+                () = gate.stopping.cancelled() => break,
+            }
+            page = gate.engine.outcomes(page.next, limit, agent.clone()).await?;
+        }
+    }
+    let outcomes = page.entries.into_iter().map(OutcomeView::from).collect();
+    Ok(json(StatusCode::OK, &OutcomesView { outcomes, next_cursor: page.next.to_string() }))
+}
+
+/// Outcomes as lines, for as long as somebody reads. Ends when the daemon stops; the reader comes back with its cursor.
+fn follow_outcomes(gate: Arc<Gate>, after: u64, agent: Option<AgentId>) -> Response {
+    let lines = stream::unfold(after, move |after| {
+        let (gate, agent) = (Arc::clone(&gate), agent.clone());
+        async move {
+            tokio::select! {
+                () = gate.engine.outcome_after(after) => {}
+                () = gate.stopping.cancelled() => return None,
+            }
+            let page = gate.engine.outcomes(after, PAGE_SIZE_MAX, agent).await.ok()?;
+            let mut lines = Vec::new();
+            for entry in page.entries {
+                serde_json::to_writer(&mut lines, &OutcomeView::from(entry)).ok()?;
+                lines.push(b'\n');
+            }
+            Some((Ok::<_, Infallible>(lines), page.next))
+        }
+    });
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+}
+
+async fn ack(State(Shared { gate, .. }): State<Shared>, body: Body) -> Answer {
+    let body = read_body(body, gate.limits.request_bytes).await?;
+    let ack: AckView = serde_json::from_slice(&body)
+        .map_err(|error| Refusal::invalid("cursor", format!("the body must be {{\"cursor\": \"…\"}}: {error}")))?;
+    let cursor = cursor(&ack.cursor).map_err(|message| Refusal::invalid("cursor", message))?;
+    let cursor = gate.engine.ack(ack.agent_id.clone(), cursor).await?;
+    Ok(json(StatusCode::OK, &AckView { cursor: cursor.to_string(), ..ack }))
+}
+
+async fn status(State(Shared { gate, .. }): State<Shared>) -> Answer {
+    let status = gate.engine.status().await?;
+    let mut use_cases: BTreeMap<UseCase, BTreeMap<StateKind, u64>> = BTreeMap::new();
+    for ((use_case, state), count) in status.counts {
+        use_cases.entry(use_case).or_default().insert(state, count);
+    }
+    let route = |route: crate::engine::RouteStatus| RouteView {
+        agent_id: route.agent,
+        region: route.region,
+        in_flight: route.in_flight,
+        per_second: route.per_second,
+        resting: route.resting.map(|(reason, _)| reason),
+        resumes_in: route.resting.map(|(_, wait)| wait),
+    };
+    let view = StatusView {
+        version: Cow::Borrowed(env!("CARGO_PKG_VERSION")),
+        started_at: gate.started_at,
+        config_hash: gate.config_hash.clone(),
+        use_cases,
+        in_flight: status.in_flight,
+        next_due: status.next_due,
+        backlog_age: status.backlog_age,
+        settled: status.settled,
+        lateness: status.lateness.map(|l| LatenessView { count: l.count, p50: l.p50, p99: l.p99, max: l.max }),
+        routes: status.routes.into_iter().map(route).collect(),
+        last_cursor: status.last_cursor.to_string(),
+        early_events: status.early_events,
+        store_error: status.store_error,
+    };
+    Ok(json(StatusCode::OK, &view))
+}

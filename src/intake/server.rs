@@ -1,0 +1,75 @@
+//! The accept loop: bounded in clients, patient with errors, and able to stop.
+//!
+//! Our own rather than `axum::serve`, which has no time limit on a request's head, no bound on connections and no way to wait
+//! for those that are open.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+/// How long a client may take for the head of a request.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// Bytes of a request's head, and of what is read ahead of its body.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// The rest after an error of accept: it is most often that the process has no descriptors left, and does not go away at once.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// Serves until `stopping` is cancelled, then lets requests that are being answered end. At most `clients_max` connections
+/// are open; others wait in the listener's queue. Nothing that goes wrong with a connection ends it.
+pub async fn run(listener: UnixListener, routes: Router, clients_max: usize, stopping: CancellationToken) {
+    let places = Arc::new(Semaphore::new(clients_max));
+    let clients = TaskTracker::new();
+    loop {
+        let place = tokio::select! {
+            () = stopping.cancelled() => break,
+            // Never closed, so it never fails.
+            Ok(place) = Arc::clone(&places).acquire_owned() => place,
+        };
+        let stream = tokio::select! {
+            () = stopping.cancelled() => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    warn!(%error, "can't accept a connection; trying again");
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                    continue;
+                }
+            },
+        };
+        let (routes, stopping) = (routes.clone(), stopping.clone());
+        clients.spawn(async move {
+            serve(stream, routes, stopping).await;
+            drop(place);
+        });
+    }
+    clients.close();
+    clients.wait().await;
+}
+
+async fn serve(stream: UnixStream, routes: Router, stopping: CancellationToken) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    tokio::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = stopping.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        debug!(%error, "a connection ended early");
+    }
+}

@@ -1,0 +1,88 @@
+//! The unix socket: found as systemd passed it, or bound with care.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use tokio::net::UnixListener;
+
+/// Why there is no socket to listen on.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// Somebody answers there.
+    #[error("another daemon listens on {0}: stop it first, or give this one a socket of its own ([server] socket)")]
+    InUse(PathBuf),
+    /// Something else is there.
+    #[error("{0} exists and is not a socket: nothing was touched; move it away, or choose another [server] socket")]
+    NotASocket(PathBuf),
+    /// Anything else.
+    #[error("can't listen on {path}: {error}{hint}")]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What went wrong.
+        error: io::Error,
+        /// What can be done.
+        hint: &'static str,
+    },
+}
+
+/// Listens on `path` with these permissions.
+///
+/// A socket that is already there is dialled first: if somebody answers it is theirs, if nobody does it was left behind by a
+/// crash. Unlinking blindly would let a second daemon take the first one's clients.
+///
+/// # Errors
+/// [`SocketError`], naming the way out.
+pub fn bind(path: &Path, mode: u32) -> Result<UnixListener, SocketError> {
+    let io = |error: io::Error| {
+        let hint = match error.kind() {
+            ErrorKind::NotFound => ": its directory does not exist (systemd makes it with RuntimeDirectory=revoked)",
+            ErrorKind::PermissionDenied => ": choose a directory that this user may write to ([server] socket)",
+            _ => "",
+        };
+        SocketError::Io { path: path.to_owned(), error, hint }
+    };
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => return Err(SocketError::NotASocket(path.to_owned())),
+        Ok(_) if UnixStream::connect(path).is_ok() => return Err(SocketError::InUse(path.to_owned())),
+        Ok(_) => fs::remove_file(path).map_err(io)?,
+        Err(_) => {
+            if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
+                // Only its own directory, not a whole path: a misspelt one should be noticed.
+                fs::DirBuilder::new().mode(0o755).create(directory).map_err(io)?;
+            }
+        }
+    }
+    let listener = UnixListener::bind(path).map_err(io)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(io)?;
+    Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_living_daemons_socket_is_left_alone_and_a_dead_ones_is_taken_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run/revoked.sock");
+        let first = bind(&path, 0o660).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        assert!(matches!(bind(&path, 0o660), Err(SocketError::InUse(_))));
+        drop(first);
+        bind(&path, 0o600).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[tokio::test]
+    async fn a_file_in_its_place_is_not_touched() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("precious");
+        fs::write(&path, "data").unwrap();
+        assert!(matches!(bind(&path, 0o660), Err(SocketError::NotASocket(_))));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "data");
+    }
+}

@@ -1,0 +1,415 @@
+//! What goes over the socket, as types: written by the daemon, read by `revokectl`.
+//!
+//! camelCase, RFC 3339 in UTC, durations as `"600s"`, cursors as strings (a JavaScript number can't hold them all).
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::engine::{Described, EvidenceEffect, OnConflict, Refusal, RefusalKind, RestReason, StateKind};
+use crate::model::{
+    AgentId, Belief, GrantState, MessageId, Outcome, Region, State, Timestamp, TrafficType, UseCase, What,
+    time::wire_duration,
+};
+use crate::store::{Cursor, Entry, EntryKind};
+
+/// `POST /v1/messages`. The daemon reads it field by field (see `parse`), so that each error can name its field.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RegisterRequest {
+    /// With or without `@rbm.goog`.
+    pub agent_id: String,
+    /// E.164.
+    pub phone: String,
+    /// The agent's id for the message.
+    pub message_id: String,
+    /// Which policy it follows.
+    pub use_case: String,
+    /// When it was sent; now, if it does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub send_time: Option<String>,
+    /// A deadline of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expire_time: Option<String>,
+    /// Or a time to live of its own, `"600s"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<String>,
+    /// `us`, `europe`, `asia` or `global`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<Region>,
+    /// Words to find it by.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Anything; comes back with the grant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Box<RawValue>>,
+    /// `replace`, `keep`, `earliest` or `reject`.
+    pub on_conflict: OnConflict,
+}
+
+/// A message as it is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageView {
+    /// Its agent.
+    pub agent_id: AgentId,
+    /// The agent's id for it.
+    pub message_id: MessageId,
+    /// The handset.
+    pub phone: String,
+    /// The policy it follows.
+    pub use_case: UseCase,
+    /// The region it went through.
+    pub region: Region,
+    /// How urgent it is.
+    pub message_traffic_type: TrafficType,
+    /// Words to find it by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<Box<str>>,
+    /// When it was sent.
+    pub send_time: Timestamp,
+    /// When we heard of it.
+    pub registered_at: Timestamp,
+    /// When it is to be gone. For what follows its policy: under the policy of now.
+    pub deadline: Timestamp,
+    /// Where it is in its life.
+    pub state: StateKind,
+    /// While it settles: what we hold to be true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub belief: Option<Belief>,
+    /// Once it has settled: how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// When it settled, or will at the latest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settle_time: Option<Timestamp>,
+    /// DELETEs that were sent and count.
+    pub attempts: u32,
+    /// How long after it was due the first one left.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_duration")]
+    pub lateness: Option<Duration>,
+    /// Its fallback grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<GrantView>,
+    /// What was learnt, when.
+    #[serde(default)]
+    pub trail: Vec<NoteView>,
+}
+
+/// Leave to send the SMS.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GrantView {
+    /// The idempotency key of the SMS: the same for the whole life of the message.
+    pub grant_id: String,
+    /// What became of it.
+    pub state: GrantState,
+    /// Its agent took note of it.
+    pub acked: bool,
+    /// After this an SMS is of no use any more.
+    pub valid_until: Timestamp,
+    /// What the agent wanted to have back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Box<RawValue>>,
+}
+
+/// One line of a message's story.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NoteView {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub what: What,
+    /// In words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<Box<str>>,
+}
+
+impl From<Described> for MessageView {
+    fn from(described: Described) -> Self {
+        let Described { record, lane, deadline, grant_id, grant_acked } = described;
+        let state = StateKind::from(&record);
+        let (belief, outcome, settle_time) = match record.state {
+            State::Pending | State::Revoking { .. } => (None, None, None),
+            State::Settling { belief, until } => (Some(belief), None, Some(until)),
+            State::Settled { outcome, at } => (None, Some(outcome), Some(at)),
+        };
+        let grant = record.grant.zip(grant_id).map(|(grant, grant_id)| GrantView {
+            grant_id,
+            state: grant.state,
+            acked: grant_acked,
+            valid_until: grant.until,
+            fallback: raw(record.fallback),
+        });
+        let note = |note: crate::model::Note| NoteView { at: note.at, what: note.what, detail: note.detail };
+        Self {
+            agent_id: record.identity.agent,
+            message_id: record.identity.message_id,
+            phone: record.phone.reveal(),
+            use_case: lane.use_case,
+            region: lane.region,
+            message_traffic_type: lane.traffic_type,
+            tags: record.tags,
+            send_time: record.send_time,
+            registered_at: record.registered_at,
+            deadline,
+            state,
+            belief,
+            outcome,
+            settle_time,
+            attempts: record.attempts.count,
+            lateness: record.attempts.lateness,
+            grant,
+            trail: record.trail.into_iter().map(note).collect(),
+        }
+    }
+}
+
+fn raw(text: Option<Box<str>>) -> Option<Box<RawValue>> {
+    text.and_then(|text| RawValue::from_string(text.into()).ok())
+}
+
+/// A page of messages.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListView {
+    /// The messages; may be few or none although there is a next page.
+    pub messages: Vec<MessageView>,
+    /// Ask for the next page with it; absent at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_page_token: Option<String>,
+}
+
+/// One line of a batch's answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BatchLine {
+    /// What the status of a single request would have been.
+    pub code: u16,
+    /// The message, if it is registered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<MessageView>,
+    /// Why not, if it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorBody>,
+}
+
+/// One entry of the outcome log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OutcomeView {
+    /// Go on from here; acknowledge with it.
+    pub cursor: String,
+    /// What happened.
+    pub kind: EntryKind,
+    /// When.
+    pub at: Timestamp,
+    /// Whose message.
+    pub agent_id: AgentId,
+    /// Which.
+    pub message_id: MessageId,
+    /// On which handset.
+    pub phone: String,
+    /// Under which policy.
+    pub use_case: UseCase,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// When it was sent.
+    pub send_time: Timestamp,
+    /// The deadline that applied.
+    pub deadline: Timestamp,
+    /// How long after it was due the first DELETE left.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_duration")]
+    pub lateness: Option<Duration>,
+    /// Its grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<GrantView>,
+    /// The agent's words for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<Box<str>>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<Box<str>>,
+}
+
+impl From<(Cursor, Entry)> for OutcomeView {
+    fn from((cursor, entry): (Cursor, Entry)) -> Self {
+        let grant = entry.grant.zip(entry.grant_id).map(|(grant, grant_id)| GrantView {
+            grant_id: grant_id.into(),
+            state: grant.state,
+            acked: false,
+            valid_until: grant.until,
+            fallback: raw(entry.fallback),
+        });
+        Self {
+            cursor: cursor.to_string(),
+            kind: entry.kind,
+            at: entry.at,
+            agent_id: entry.identity.agent,
+            message_id: entry.identity.message_id,
+            phone: entry.phone.reveal(),
+            use_case: entry.use_case,
+            outcome: entry.outcome,
+            send_time: entry.send_time,
+            deadline: entry.deadline,
+            lateness: entry.lateness,
+            grant,
+            tags: entry.tags,
+            detail: entry.detail,
+        }
+    }
+}
+
+/// A stretch of the outcome log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OutcomesView {
+    /// In order.
+    pub outcomes: Vec<OutcomeView>,
+    /// Ask for the next ones with `after=` this.
+    pub next_cursor: String,
+}
+
+/// `POST /v1/outcomes:ack`, and its answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AckView {
+    /// All up to this one.
+    pub cursor: String,
+    /// Of this agent; of all, if none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<AgentId>,
+}
+
+/// What `POST /v1/events` did.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct EventView {
+    /// What it did.
+    pub effect: EvidenceEffect,
+}
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusView {
+    /// The daemon's version.
+    pub version: Cow<'static, str>,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// The loaded configuration's hash.
+    pub config_hash: String,
+    /// Messages by use case and state.
+    pub use_cases: BTreeMap<UseCase, BTreeMap<StateKind, u64>>,
+    /// DELETEs that are out.
+    pub in_flight: usize,
+    /// When something is due next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_due: Option<Timestamp>,
+    /// How long the longest overdue message has been waiting.
+    #[serde(with = "wire_duration")]
+    pub backlog_age: Duration,
+    /// Settled since the start, by outcome.
+    pub settled: BTreeMap<Outcome, u64>,
+    /// How late first DELETEs left since the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lateness: Option<LatenessView>,
+    /// Agents and regions.
+    pub routes: Vec<RouteView>,
+    /// The last outcome's cursor.
+    pub last_cursor: String,
+    /// Events that wait for their message.
+    pub early_events: usize,
+    /// Why registrations are refused, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_error: Option<String>,
+}
+
+/// How late first DELETEs left.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct LatenessView {
+    /// How many there were.
+    pub count: u64,
+    /// Half of them within this.
+    #[serde(with = "wire_duration")]
+    pub p50: Duration,
+    /// 99 of 100 within this.
+    #[serde(with = "wire_duration")]
+    pub p99: Duration,
+    /// The latest.
+    #[serde(with = "wire_duration")]
+    pub max: Duration,
+}
+
+/// One agent and region.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteView {
+    /// The agent.
+    pub agent_id: AgentId,
+    /// The region.
+    pub region: Region,
+    /// DELETEs that are out.
+    pub in_flight: usize,
+    /// Requests per second that may leave now.
+    pub per_second: f64,
+    /// Why none leave, if none do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resting: Option<RestReason>,
+    /// For how long yet.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_duration")]
+    pub resumes_in: Option<Duration>,
+}
+
+/// Every error, in the platform's own shape.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ErrorView {
+    /// The error.
+    pub error: ErrorBody,
+}
+
+/// What is in it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// The HTTP status.
+    pub code: u16,
+    /// The canonical name of it.
+    pub status: Cow<'static, str>,
+    /// In words, with the way out.
+    pub message: String,
+    /// The field at fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<Cow<'static, str>>,
+}
+
+impl From<Refusal> for ErrorBody {
+    fn from(refusal: Refusal) -> Self {
+        let (code, status) = match refusal.kind {
+            RefusalKind::Invalid => (400, "INVALID_ARGUMENT"),
+            RefusalKind::NotFound => (404, "NOT_FOUND"),
+            RefusalKind::Conflict => (409, "FAILED_PRECONDITION"),
+            RefusalKind::Unavailable => (503, "UNAVAILABLE"),
+        };
+        Self { code, status: status.into(), message: refusal.message, field: refusal.field }
+    }
+}
+
+mod optional_duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+    use super::wire_duration;
+
+    pub(super) fn serialize<S: Serializer>(span: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+        span.map(wire_duration::show).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+        let text = Option::<String>::deserialize(from)?;
+        text.map(|text| wire_duration::parse(&text).map_err(de::Error::custom)).transpose()
+    }
+}
