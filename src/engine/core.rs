@@ -355,7 +355,12 @@ impl<S: Store> Core<S> {
             }
         }
         batch.touched.insert(record.identity.clone());
-        batch.changes.push(Change::Put { from, record: Box::new(record.clone()) });
+        let mut stored = Box::new(record.clone());
+        if let model::State::Revoking { in_flight, .. } = &mut stored.state {
+            // Not for the disk: after a crash nothing is out, and the fence says what was.
+            *in_flight = false;
+        }
+        batch.changes.push(Change::Put { from, record: stored });
     }
 
     /// Nothing stands there any more.

@@ -17,6 +17,8 @@ mod lanes;
 mod pace;
 mod query;
 mod register;
+#[cfg(test)]
+mod tests;
 mod wheel;
 
 use std::sync::Arc;

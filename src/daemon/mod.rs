@@ -1,0 +1,96 @@
+//! The process: arguments, the order of starting and stopping, signals, logs, what systemd is told.
+//!
+//! This room knows everybody and decides nothing about messages.
+
+mod clock_watch;
+pub mod exit;
+mod logs;
+mod run;
+mod signals;
+mod sockets;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{clock, config, sandbox};
+
+/// Revokes RCS business messages that are not delivered by their deadline
+///
+/// Agents register what they send over a unix socket; at its deadline a
+/// message that is still undelivered is revoked, and its agent is told
+/// whether an SMS should go out instead. Without a command, runs the daemon.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 80)]
+struct Arguments {
+    /// The configuration
+    #[arg(
+        long,
+        value_name = "FILE",
+        global = true,
+        env = "REVOKED_CONFIG",
+        hide_env = true,
+        default_value = "/etc/revoked/config.toml"
+    )]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon (what happens without a command)
+    Run,
+    /// Check a configuration as the daemon would read it; binds and changes nothing
+    Check,
+    Sandbox(Box<sandbox::Args>),
+}
+
+/// What `revoked` does. Returns the exit code (see [`exit`]).
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Printing can only fail if nobody reads.
+            let _ = error.print();
+            return if error.use_stderr() { exit::USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    match arguments.command {
+        None | Some(Command::Run) => run::run(&arguments.config),
+        Some(Command::Check) => check(&arguments.config),
+        Some(Command::Sandbox(args)) => finish(block_on(sandbox::main(*args))),
+    }
+}
+
+fn check(path: &Path) -> ExitCode {
+    match config::load(path, &config::Env::of_process(), clock::wall()) {
+        Ok(loaded) => {
+            if !loaded.warnings.is_empty() {
+                anstream::eprint!("{}", loaded.warnings.styled());
+            }
+            let cases = loaded.config.use_cases.len();
+            anstream::println!("{}: good ({cases} use cases, hash {})", path.display(), loaded.hash);
+            ExitCode::SUCCESS
+        }
+        Err(report) => {
+            anstream::eprint!("{}", report.styled());
+            exit::CONFIG.into()
+        }
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(future)
+}
+
+fn finish(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            anstream::eprintln!("error: {error:#}");
+            exit::SOFTWARE.into()
+        }
+    }
+}
