@@ -1,7 +1,29 @@
-//! revoked
+//! `revoked` keeps track of the RCS business messages that agents send, and revokes what is not delivered by its deadline.
+//!
+//! An agent registers each message it sends over a unix socket, and hands on the delivery events that its webhook gets
+//! ([`intake`]). What is registered is on disk before the answer leaves ([`store`]). One owner decides, one thing after the
+//! other, what is due and what each piece of evidence means ([`engine`], by the rules in [`model`]). At its deadline a
+//! message that is still undelivered is revoked with one DELETE ([`platform`]), as fast as the platform lets us. How it ended, and
+//! whether an SMS may go out instead, is told to the agent at least once and in order.
+//!
+//! The modules, in the order of that flow:
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that can't go on should say where"))]
+
+// What everybody speaks: the decisions, as plain values and pure functions; and the time.
 pub mod clock;
+pub mod model;
+
+// The way of a message: in, kept, decided, sent.
 pub mod engine;
 pub mod intake;
-pub mod model;
 pub mod platform;
 pub mod store;
+
+// Around it: what the file says, the process, the control program.
+pub mod config;
+pub mod ctl;
+pub mod daemon;
+
+// The other side, to run against.
+pub mod sandbox;

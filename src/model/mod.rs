@@ -13,6 +13,8 @@ pub mod policy;
 pub mod record;
 pub mod retry;
 pub mod step;
+#[cfg(test)]
+mod step_tests;
 pub mod time;
 
 pub use deadline::Rule;

@@ -183,8 +183,8 @@ fn due(record: &mut Record, maybe_attempted: bool, moot: bool, input: Input<'_>)
         record.attempts.unknown = true;
         record.note(input.now, What::MaybeAttempted, None);
     }
-    if record.seen.delivered {
-        return settle(record, Outcome::Delivered, input);
+    if let Some(step) = by_what_was_seen(record, input) {
+        return step;
     }
     let deadline = record.deadline(input.policy);
     if moot && record.attempts == super::Attempts::default() {
@@ -209,8 +209,25 @@ fn due(record: &mut Record, maybe_attempted: bool, moot: bool, input: Input<'_>)
 }
 
 fn stuck(record: &mut Record, input: Input<'_>) -> Step {
-    let waiting = matches!(record.state, State::Pending | State::Revoking { in_flight: false, .. });
-    if waiting && out_of_time(record, input.now, input) { settle(record, Outcome::Failed, input) } else { DUPLICATE }
+    if !matches!(record.state, State::Pending | State::Revoking { in_flight: false, .. }) {
+        return DUPLICATE;
+    }
+    if let Some(step) = by_what_was_seen(record, input) {
+        return step;
+    }
+    if out_of_time(record, input.now, input) { settle(record, Outcome::Failed, input) } else { DUPLICATE }
+}
+
+/// Evidence that came while an attempt was out, and had to wait for it: once the attempt is back, or a crash made an end of
+/// it, another one is of no use, whatever the answer was.
+fn by_what_was_seen(record: &mut Record, input: Input<'_>) -> Option<Step> {
+    if record.seen.delivered {
+        Some(settle(record, Outcome::Delivered, input))
+    } else if record.seen.ttl_revoked {
+        Some(settling(record, Belief::Revoked, input))
+    } else {
+        None
+    }
 }
 
 fn start_revoking(record: &mut Record, next: Timestamp, input: Input<'_>) {
@@ -226,16 +243,18 @@ fn answered(record: &mut Record, answer: &Answer, input: Input<'_>) -> Step {
     if matches!(answer, Answer::Lost(_)) {
         record.attempts.unknown = true;
     }
-    if record.seen.delivered {
-        return settle(record, Outcome::Delivered, input);
+    // The lane is at fault, not the message: the attempt is not counted.
+    if matches!(answer, Answer::TooManyRequests(_) | Answer::Unauthorized(_) | Answer::Forbidden(_)) {
+        record.attempts.count -= 1;
+    }
+    if let Some(step) = by_what_was_seen(record, input) {
+        return step;
     }
     match answer {
         Answer::Revoked => settling(record, Belief::Revoked, input),
         Answer::NotFound => {
             record.attempts.not_found += 1;
-            if record.seen.ttl_revoked {
-                settling(record, Belief::Revoked, input)
-            } else if record.attempts.unknown {
+            if record.attempts.unknown {
                 settling(record, Belief::Unknown, input)
             } else if record.attempts.not_found > 1 {
                 settle(record, Outcome::Unknown, input)
@@ -246,23 +265,19 @@ fn answered(record: &mut Record, answer: &Answer, input: Input<'_>) -> Step {
         Answer::Rejected(_) => settle(record, Outcome::Failed, input),
         Answer::Lost(_) | Answer::NotSent(_) => {
             record.attempts.failures += 1;
-            let wait = retry::backoff(record.attempts.failures, input.random);
-            again(record, input.now.plus(wait), input)
+            let next = input.now.plus(retry::backoff(record.attempts.failures, input.random));
+            if out_of_time(record, next, input) {
+                return settle(record, Outcome::Failed, input);
+            }
+            record.state = State::Revoking { next, in_flight: false };
+            STORED
         }
-        // The lane is at fault, not the message: it goes back in line and the attempt is not counted.
+        // Back in line, and never failed for it: whether there is time to wait is asked when its turn comes again.
         Answer::TooManyRequests(_) | Answer::Unauthorized(_) | Answer::Forbidden(_) => {
-            record.attempts.count -= 1;
-            again(record, input.now, input)
+            record.state = State::Revoking { next: input.now, in_flight: false };
+            STORED
         }
     }
-}
-
-fn again(record: &mut Record, next: Timestamp, input: Input<'_>) -> Step {
-    if out_of_time(record, next, input) {
-        return settle(record, Outcome::Failed, input);
-    }
-    record.state = State::Revoking { next, in_flight: false };
-    STORED
 }
 
 fn out_of_time(record: &Record, at: Timestamp, input: Input<'_>) -> bool {
@@ -310,7 +325,8 @@ fn ttl_revoked(record: &mut Record, input: Input<'_>) -> Step {
             STORED
         }
         State::Revoking { in_flight: true, .. } => STORED,
-        _ => settling(record, Belief::Revoked, input),
+        // `DELIVERED` may have been seen before a crash; it is the stronger of the two.
+        _ => by_what_was_seen(record, input).unwrap_or(STORED),
     }
 }
 
@@ -331,6 +347,8 @@ fn window_ended(record: &mut Record, input: Input<'_>) -> Step {
     match belief {
         Belief::Revoked => settle(record, Outcome::Revoked, input),
         Belief::Unknown => settle(record, Outcome::Unknown, input),
+        // No time for a second look: one 404 is all that will ever be known.
+        Belief::ProbablyDelivered if out_of_time(record, input.now, input) => settle(record, Outcome::Unknown, input),
         // The second look: had it been delivered, DELIVERED would have come by now.
         Belief::ProbablyDelivered => {
             record.state = State::Revoking { next: input.now, in_flight: false };

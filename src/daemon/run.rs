@@ -1,0 +1,229 @@
+//! The order of starting and stopping.
+//!
+//! Start: configuration → logs → platform client → store → engine → socket → ready. Nothing is bound before the configuration is known to
+//! be good, and no client is let in before its registrations can be durable. Stop: no new clients → requests in progress
+//! are answered → attempts that are out come back → the store is flushed and closed.
+
+use std::fmt;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use sd_notify::NotifyState;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::signals::{self, Stop};
+use super::{clock_watch, exit, logs, sockets};
+use crate::clock;
+use crate::config::{self, Config, Loaded};
+use crate::engine::{Doors, Engine, PaceLimits, Settings};
+use crate::intake::{self, Gate, Limits, signature::ClientTokens, socket::SocketError};
+use crate::platform::{self, RbmClient};
+use crate::store::{SledStore, StoreError, StoreOptions};
+
+/// How long requests in progress may take to end once a stop was asked for.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Why the daemon does not run: what to say, and the exit code that goes with it.
+struct Failure(exit::Code, String);
+
+impl Failure {
+    fn new(code: exit::Code, error: impl fmt::Display) -> Self {
+        Self(code, error.to_string())
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let code = match error {
+            StoreError::Locked(_) => exit::UNAVAILABLE,
+            StoreError::Newer { .. } => exit::CONFIG,
+            StoreError::Corrupt(_) | StoreError::Io(_) => exit::IO,
+        };
+        Self::new(code, error)
+    }
+}
+
+impl From<SocketError> for Failure {
+    fn from(error: SocketError) -> Self {
+        let code = match &error {
+            SocketError::InUse(_) => exit::UNAVAILABLE,
+            SocketError::NotASocket(_) => exit::CONFIG,
+            SocketError::Io { error, .. } if error.kind() == std::io::ErrorKind::PermissionDenied => exit::NO_PERMISSION,
+            SocketError::Io { .. } => exit::IO,
+        };
+        Self::new(code, error)
+    }
+}
+
+/// Runs until it is told to stop.
+pub(super) fn run(path: &Path) -> ExitCode {
+    let loaded = match config::load(path, &config::Env::of_process(), clock::wall()) {
+        Ok(loaded) => loaded,
+        Err(report) => {
+            anstream::eprintln!("{}", report.styled());
+            return exit::CONFIG.into();
+        }
+    };
+    if let Err(error) = logs::start(&loaded.config.log) {
+        anstream::eprintln!("error: [log] level: {error}");
+        return exit::CONFIG.into();
+    }
+    for problem in loaded.warnings.problems() {
+        warn!(file = %path.display(), "{}", problem.title);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            error!(%error, "can't start");
+            return exit::SOFTWARE.into();
+        }
+    };
+    match runtime.block_on(live(loaded)) {
+        Ok(()) => {
+            info!("stopped");
+            ExitCode::SUCCESS
+        }
+        Err(Failure(code, words)) => {
+            error!("{words}");
+            code.into()
+        }
+    }
+}
+
+async fn live(Loaded { config, hash, .. }: Loaded) -> Result<(), Failure> {
+    let started_at = clock::wall();
+    let tokens = client_tokens(&config)?;
+    let platform = Arc::new(client(&config).map_err(|error| Failure::new(exit::CONFIG, error))?);
+    let doors = Doors::default();
+    let (handle, teller) = (doors.handle(), doors.teller());
+
+    let stop = Stop::default();
+    let signals = signals::listen(stop.clone()).map_err(|error| Failure::new(exit::SOFTWARE, error))?;
+    tokio::spawn(signals);
+
+    let (directory, options) = (config.store.path.clone(), store_options(&config));
+    let news = teller.clone();
+    // Opening reads, and after a crash much: not on a thread that others wait for.
+    let opened = tokio::task::spawn_blocking(move || {
+        SledStore::open(&directory, options, move |progress| news.durable(progress))
+    });
+    let (store, snapshot) = opened.await.map_err(|error| Failure::new(exit::SOFTWARE, error))??;
+    let pending: u64 = snapshot.counts.iter().map(|(.., count)| count).sum();
+    info!(path = %config.store.path.display(), messages = pending, "the store is open");
+
+    let policies = Arc::new(config.policies().clone());
+    let engine = Engine::new(doors, store, &snapshot, platform, policies, engine_settings(&config)).map_err(|name| {
+        let words = format!(
+            "messages are waiting under use case {name:?}, which the configuration does not know: \
+             put [use_cases.{name}] back, with retired = true if it is to take no new ones"
+        );
+        Failure(exit::CONFIG, words)
+    })?;
+    clock_watch::watch(move || teller.clock_stepped()).map_err(|error| Failure::new(exit::SOFTWARE, error))?;
+
+    let listener = sockets::api(&config.server.socket, config.server.socket_mode)?;
+    let drain = CancellationToken::new();
+    let closed = start_engine(engine, drain.clone(), stop.leave.clone())?;
+
+    let gate = Gate {
+        engine: handle,
+        limits: Limits { request_bytes: config.server.request_bytes_max, batch_bytes: config.server.batch_bytes_max },
+        tokens,
+        started_at,
+        config_hash: hash.clone(),
+        stopping: stop.drain.clone(),
+    };
+    let server = intake::server::run(listener, intake::router(gate), config.server.clients_max, stop.drain.clone());
+    let server = tokio::spawn(server);
+    info!(version = env!("CARGO_PKG_VERSION"), socket = %config.server.socket.display(), config = %hash, "ready");
+    tell_systemd(&[NotifyState::Ready]);
+
+    stop.drain.cancelled().await;
+    tell_systemd(&[NotifyState::Stopping]);
+    tokio::select! {
+        _ = server => {}
+        () = tokio::time::sleep(GRACE) => warn!("some clients did not let go; leaving them"),
+        () = stop.leave.cancelled() => {}
+    }
+    // Only now: requests in progress were answered by the engine.
+    drain.cancel();
+    closed.await.map_err(|_| Failure(exit::SOFTWARE, "the engine ended by itself".to_owned()))
+}
+
+/// Runs the engine on a thread of its own. What is returned is told when the store is closed.
+fn start_engine(
+    engine: Engine<SledStore, RbmClient>,
+    drain: CancellationToken,
+    leave: CancellationToken,
+) -> Result<oneshot::Receiver<()>, Failure> {
+    let software = |error: std::io::Error| Failure::new(exit::SOFTWARE, error);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(software)?;
+    let (closed, is_closed) = oneshot::channel();
+    let living = move || {
+        let store = runtime.block_on(engine.run(drain, leave));
+        store.close();
+        let _ = closed.send(());
+    };
+    thread::Builder::new().name("engine".to_owned()).spawn(living).map_err(software)?;
+    Ok(is_closed)
+}
+
+fn client(config: &Config) -> Result<RbmClient, platform::SetupError> {
+    let from = &config.platform;
+    RbmClient::new(platform::Settings {
+        key_file: from.credentials.clone(),
+        endpoint: from.endpoint.as_ref().map(ToString::to_string),
+        ca_file: from.ca_file.clone(),
+        timeouts: platform::Timeouts {
+            connect: from.connect_timeout,
+            request: from.request_timeout,
+            ..platform::Timeouts::default()
+        },
+    })
+}
+
+fn client_tokens(config: &Config) -> Result<ClientTokens, Failure> {
+    let read = |path: &std::path::PathBuf| {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure(exit::CONFIG, format!("can't read the client token in {}: {error}", path.display())))?;
+        Ok(SecretString::from(text.trim().to_owned()))
+    };
+    config.webhook.client_token_files.iter().map(read).collect()
+}
+
+fn store_options(config: &Config) -> StoreOptions {
+    StoreOptions {
+        cache_bytes: config.store.cache as u64,
+        durability: config.store.durability,
+        ..StoreOptions::default()
+    }
+}
+
+fn engine_settings(config: &Config) -> Settings {
+    let (pace, retention) = (&config.pace, &config.retention);
+    Settings {
+        pace: PaceLimits {
+            in_flight: pace.in_flight,
+            per_second: pace.per_second,
+            in_flight_total: pace.in_flight_total,
+        },
+        default_region: config.platform.default_region,
+        retention: retention.settled,
+        outcomes_max: retention.outcomes as u64,
+        early_for: retention.early_events,
+        early_max: retention.early_events_max,
+    }
+}
+
+/// Without systemd nobody listens, and that is fine.
+fn tell_systemd(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        warn!(%error, "systemd can't be told");
+    }
+}
