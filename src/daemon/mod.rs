@@ -68,14 +68,14 @@ fn check(path: &Path) -> ExitCode {
     match config::load(path, &config::Env::of_process(), clock::wall()) {
         Ok(loaded) => {
             if !loaded.warnings.is_empty() {
-                anstream::eprint!("{}", loaded.warnings.styled());
+                anstream::eprintln!("{}", loaded.warnings.styled());
             }
-            let cases = loaded.config.use_cases.len();
+            let cases = loaded.config.policies().iter().count();
             anstream::println!("{}: good ({cases} use cases, hash {})", path.display(), loaded.hash);
             ExitCode::SUCCESS
         }
         Err(report) => {
-            anstream::eprint!("{}", report.styled());
+            anstream::eprintln!("{}", report.styled());
             exit::CONFIG.into()
         }
     }

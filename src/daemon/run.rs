@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use secrecy::SecretString;
 use sd_notify::NotifyState;
+use secrecy::SecretString;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -24,7 +24,7 @@ use crate::config::{self, Config, Loaded};
 use crate::engine::{Doors, Engine, PaceLimits, Settings};
 use crate::intake::{self, Gate, Limits, signature::ClientTokens, socket::SocketError};
 use crate::platform::{self, RbmClient};
-use crate::store::{SledStore, StoreError, StoreOptions};
+use crate::store::{Durability, SledStore, StoreError, StoreOptions};
 
 /// How long requests in progress may take to end once a stop was asked for.
 const GRACE: Duration = Duration::from_secs(10);
@@ -54,7 +54,9 @@ impl From<SocketError> for Failure {
         let code = match &error {
             SocketError::InUse(_) => exit::UNAVAILABLE,
             SocketError::NotASocket(_) => exit::CONFIG,
-            SocketError::Io { error, .. } if error.kind() == std::io::ErrorKind::PermissionDenied => exit::NO_PERMISSION,
+            SocketError::Io { error, .. } if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                exit::NO_PERMISSION
+            }
             SocketError::Io { .. } => exit::IO,
         };
         Self::new(code, error)
@@ -118,13 +120,14 @@ async fn live(Loaded { config, hash, .. }: Loaded) -> Result<(), Failure> {
     info!(path = %config.store.path.display(), messages = pending, "the store is open");
 
     let policies = Arc::new(config.policies().clone());
-    let engine = Engine::new(doors, store, &snapshot, platform, policies, engine_settings(&config)).map_err(|name| {
-        let words = format!(
-            "messages are waiting under use case {name:?}, which the configuration does not know: \
+    let engine =
+        Engine::new(doors, store, &snapshot, platform, policies, engine_settings(&config)).map_err(|name| {
+            let words = format!(
+                "messages are waiting under use case {name:?}, which the configuration does not know: \
              put [use_cases.{name}] back, with retired = true if it is to take no new ones"
-        );
-        Failure(exit::CONFIG, words)
-    })?;
+            );
+            Failure(exit::CONFIG, words)
+        })?;
     clock_watch::watch(move || teller.clock_stepped()).map_err(|error| Failure::new(exit::SOFTWARE, error))?;
 
     let listener = sockets::api(&config.server.socket, config.server.socket_mode)?;
@@ -190,8 +193,9 @@ fn client(config: &Config) -> Result<RbmClient, platform::SetupError> {
 
 fn client_tokens(config: &Config) -> Result<ClientTokens, Failure> {
     let read = |path: &std::path::PathBuf| {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure(exit::CONFIG, format!("can't read the client token in {}: {error}", path.display())))?;
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Failure(exit::CONFIG, format!("can't read the client token in {}: {error}", path.display()))
+        })?;
         Ok(SecretString::from(text.trim().to_owned()))
     };
     config.webhook.client_token_files.iter().map(read).collect()
@@ -200,7 +204,10 @@ fn client_tokens(config: &Config) -> Result<ClientTokens, Failure> {
 fn store_options(config: &Config) -> StoreOptions {
     StoreOptions {
         cache_bytes: config.store.cache as u64,
-        durability: config.store.durability,
+        durability: match config.store.durability {
+            config::Durability::Disk => Durability::Disk,
+            config::Durability::Process => Durability::Process,
+        },
         ..StoreOptions::default()
     }
 }

@@ -12,8 +12,8 @@ use super::pace::PaceLimits;
 use crate::clock::Now;
 use crate::model::*;
 use crate::platform::Order;
-use crate::store::memory::MemoryStore;
 use crate::store::EntryKind;
+use crate::store::memory::MemoryStore;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -542,7 +542,6 @@ fn a_use_case_that_vanished_while_messages_wait_in_it_is_an_error() {
     let store = rig.core.store;
     let snapshot = store.snapshot();
     let without = Arc::new(Policies::default());
-    let opened =
-        Core::new(store, &snapshot, without, Settings::default(), fastrand::Rng::with_seed(1), rig.now.wall);
+    let opened = Core::new(store, &snapshot, without, Settings::default(), fastrand::Rng::with_seed(1), rig.now.wall);
     assert_eq!(opened.err().as_deref(), Some("otp"));
 }

@@ -7,12 +7,34 @@
 //!
 //! A store must not know the time of day, HTTP, or what a message's state means.
 
+mod codec;
+pub mod disk;
+mod home;
+mod journal;
+mod key;
+mod logged;
 pub mod memory;
+mod state;
+mod tree;
+mod writer;
+mod young;
+
+pub use disk::{Options as StoreOptions, SledStore};
 
 use crate::model::{Identity, LaneId, LaneSpec, Outcome, Phone, Place, Position, Queue, Record, Timestamp, UseCase};
 
 /// The number of a batch: 1, 2, 3, … in the order of appending.
 pub type Ticket = u64;
+
+/// What it takes for a batch to be called durable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Durability {
+    /// It survives a power cut: its bytes are on the disk.
+    #[default]
+    Disk,
+    /// It survives the end of the process: the operating system has its bytes.
+    Process,
+}
 
 /// The place of an entry in the outcome log: 1, 2, 3, … without holes.
 pub type Cursor = u64;

@@ -1,0 +1,273 @@
+//! Each section of the file but the use cases: its values, their defaults, and what must hold between them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+use super::civil::Positive;
+use super::env::Env;
+use super::report::Problem;
+use super::section::Section;
+use super::value::{Bytes, Choice, Count, Directives, Mode};
+use crate::model::Region;
+
+/// What the kernel takes for the path of a unix socket: `sun_path` less its final zero.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+const MIB: usize = 1 << 20;
+
+/// `[server]`: the socket that agents and `revokectl` talk to.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Server {
+    /// Where it is.
+    pub socket: PathBuf,
+    /// Its permission bits: who may connect.
+    pub socket_mode: u32,
+    /// The longest body of a request about one message.
+    pub request_bytes_max: usize,
+    /// The longest body of a batch.
+    pub batch_bytes_max: usize,
+    /// How many connections are served at a time.
+    pub clients_max: usize,
+}
+
+impl Server {
+    pub(super) fn read(section: &mut Section<'_>, env: &Env) -> Self {
+        let server = Self {
+            socket: section.get_or("socket", env.socket()),
+            socket_mode: section.get("socket_mode", Mode(0o660)).0,
+            request_bytes_max: section.get("request_bytes_max", Bytes(MIB)).0,
+            batch_bytes_max: section.get("batch_bytes_max", Bytes(64 * MIB)).0,
+            clients_max: size(section.get("clients_max", Count(1024))),
+        };
+        let length = server.socket.as_os_str().len();
+        if length > SOCKET_PATH_BYTES_MAX {
+            let problem = Problem::error("`server.socket` is too long for a unix socket");
+            section.problem_at("socket", problem, format!("{length} bytes, {SOCKET_PATH_BYTES_MAX} are possible"));
+        }
+        if server.socket_mode & 0o002 != 0 {
+            let problem = Problem::warning("everybody on this machine may use the socket")
+                .help("\"0660\", with the agents in the group of the socket, lets in only them");
+            section.problem_at("socket_mode", problem, "lets anybody register, withdraw and revoke");
+        }
+        if server.batch_bytes_max < server.request_bytes_max {
+            let problem = Problem::error("a batch may be no smaller than a single request");
+            section.problem_at("batch_bytes_max", problem, "less than `request_bytes_max`");
+        }
+        server
+    }
+}
+
+/// `[store]`: where messages are kept.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Store {
+    /// Its directory.
+    pub path: PathBuf,
+    /// How much memory it may use for its pages.
+    pub cache: usize,
+    /// What a registration waits for.
+    pub durability: Durability,
+}
+
+impl Store {
+    pub(super) fn read(section: &mut Section<'_>, env: &Env) -> Self {
+        Self {
+            path: section.get_or("path", env.store()),
+            cache: section.get("cache", Bytes(64 * MIB)).0,
+            durability: section.get("durability", Durability::Disk),
+        }
+    }
+}
+
+/// What an acknowledged registration survives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Durability {
+    /// Loss of power: the answer waits for the disk.
+    Disk,
+    /// The end of the process, not of the machine: the answer waits for the kernel.
+    Process,
+}
+
+impl Choice for Durability {
+    const WORDS: &'static [(&'static str, Self)] = &[("disk", Self::Disk), ("process", Self::Process)];
+}
+
+/// `[platform]`: how the RBM platform is reached.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Platform {
+    /// The key of the service account, a JSON file.
+    pub credentials: PathBuf,
+    /// In place of Google's hosts: the sandbox, or a gateway. Scheme, host and port only.
+    pub endpoint: Option<Url>,
+    /// Certificates to trust besides those of the system, in PEM.
+    pub ca_file: Option<PathBuf>,
+    /// How long a connection may take to come about.
+    pub connect_timeout: Duration,
+    /// How long a request may take, its connection included.
+    pub request_timeout: Duration,
+    /// The region of messages that are registered without one.
+    pub default_region: Region,
+}
+
+impl Platform {
+    pub(super) fn read(section: &mut Section<'_>, env: &Env) -> Self {
+        let platform = Self {
+            credentials: credentials(section, env),
+            endpoint: section.find("endpoint"),
+            ca_file: section.find("ca_file"),
+            connect_timeout: section.get("connect_timeout", Positive(Duration::from_secs(5))).0,
+            request_timeout: section.get("request_timeout", Positive(Duration::from_secs(20))).0,
+            default_region: section.get("default_region", Region::Global),
+        };
+        if let Some(path) = &platform.ca_file {
+            readable(section, env, "ca_file", path);
+        }
+        if platform.connect_timeout > platform.request_timeout {
+            let problem = Problem::error("a connection can't take longer than its request");
+            section.problem_at("connect_timeout", problem, "more than `request_timeout`");
+        }
+        platform
+    }
+}
+
+/// The path of the key. There is always one: the sandbox checks its tokens as well.
+fn credentials(section: &mut Section<'_>, env: &Env) -> PathBuf {
+    let path = match env.credentials() {
+        Some(default) => Some(section.get_or("credentials", default)),
+        None => section.find("credentials"),
+    };
+    match path {
+        Some(path) => {
+            readable(section, env, "credentials", &path);
+            path
+        }
+        None => {
+            // A wrong one has been reported already.
+            if section.span("credentials").is_none() {
+                let problem = Problem::error("no credentials for the platform").help(
+                    "set `credentials` in [platform] to the path of the service account's key, \
+                     or have systemd hand it over: LoadCredential=service-account.json:/path/to/key.json",
+                );
+                section.problem_at("credentials", problem, "`credentials` is missing");
+            }
+            PathBuf::new()
+        }
+    }
+}
+
+/// `[pace]`: how hard the platform is pressed.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Pace {
+    /// Requests in flight, per agent and region.
+    pub in_flight: usize,
+    /// Requests per second, per agent and region: the most that the pace adapts itself up to.
+    pub per_second: u32,
+    /// Requests in flight, in all.
+    pub in_flight_total: usize,
+}
+
+impl Pace {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        let pace = Self {
+            in_flight: size(section.get("in_flight", Count(64))),
+            per_second: section.get("per_second", Count(200)).0,
+            in_flight_total: size(section.get("in_flight_total", Count(512))),
+        };
+        if pace.in_flight > pace.in_flight_total {
+            let problem = Problem::warning("`pace.in_flight` is never reached")
+                .help(format!("`in_flight_total` is {}, for all agents and regions together", pace.in_flight_total));
+            section.problem_at("in_flight", problem, "more than `in_flight_total`");
+        }
+        pace
+    }
+}
+
+/// `[webhook]`: how envelopes that agents pass on with their signature are verified.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Webhook {
+    /// Files with one client token each. Several: one per agent, or an old and a new one.
+    pub client_token_files: Vec<PathBuf>,
+}
+
+impl Webhook {
+    pub(super) fn read(section: &mut Section<'_>, env: &Env) -> Self {
+        let client_token_files = section.get("client_token_files", Vec::<PathBuf>::new());
+        for path in &client_token_files {
+            readable(section, env, "client_token_files", path);
+        }
+        Self { client_token_files }
+    }
+}
+
+/// `[retention]`: how long what is over is kept.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Retention {
+    /// Settled messages, for events that come late.
+    pub settled: Duration,
+    /// Outcomes that nobody has fetched yet, at most.
+    pub outcomes: usize,
+    /// Events for messages that nobody has registered yet.
+    pub early_events: Duration,
+    /// How many of those, at most.
+    pub early_events_max: usize,
+}
+
+impl Retention {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        Self {
+            settled: section.get("settled", Duration::from_secs(24 * 3600)),
+            outcomes: size(section.get("outcomes", Count(1_000_000))),
+            early_events: section.get("early_events", Duration::from_secs(3600)),
+            early_events_max: size(section.get("early_events_max", Count(100_000))),
+        }
+    }
+}
+
+/// `[log]`: what is said, and how.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Log {
+    /// Directives for the filter of `tracing-subscriber`; known to be right.
+    pub level: String,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+impl Log {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        Self {
+            level: section.get("level", Directives("info".to_owned())).0,
+            format: section.get("format", LogFormat::Auto),
+        }
+    }
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogFormat {
+    /// Text on a terminal, else JSON.
+    Auto,
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+impl Choice for LogFormat {
+    const WORDS: &'static [(&'static str, Self)] = &[("auto", Self::Auto), ("text", Self::Text), ("json", Self::Json)];
+}
+
+fn size(count: Count) -> usize {
+    usize::try_from(count.0).unwrap_or(usize::MAX)
+}
+
+/// A file that is needed at the start had better be missed by `check`.
+fn readable(section: &mut Section<'_>, env: &Env, key: &str, path: &std::path::Path) {
+    let Err(error) = (env.readable)(path) else { return };
+    let problem = Problem::error(format!("can't read {}", path.display())).help(match error.kind() {
+        std::io::ErrorKind::NotFound => "is the path right? It is looked up on the machine where the daemon runs",
+        std::io::ErrorKind::PermissionDenied => "let the daemon's user read it, or use systemd's LoadCredential=",
+        _ => "a plain file is expected here",
+    });
+    section.problem_at(key, problem, error.to_string());
+}

@@ -1,0 +1,147 @@
+//! `[use_cases.NAME]`: from a table to a policy, with what is known of the platform held against it.
+
+use std::time::Duration;
+
+use jiff::civil::Time;
+use jiff::tz::TimeZone;
+
+use super::civil::Positive;
+use super::report::Problem;
+use super::section::Section;
+use super::value::Value;
+use crate::model::policy::PLATFORM_KEEPS;
+use crate::model::{OnUnknown, Policy, Rule, Timestamp, TrafficType};
+
+/// The shortest ttl that the platform recommends for its own. Ours may be shorter, which is of use in trials.
+const TTL_RECOMMENDED_MIN: Duration = Duration::from_secs(10);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// The keys that each make a deadline. A use case has exactly one of them.
+const RULES: [&str; 3] = ["ttl", "expires_at", "daily_cutoff"];
+
+/// The policy of the use case, if it has a rule.
+pub(super) fn read(section: &mut Section<'_>, now: Timestamp) -> Option<Policy> {
+    let rule = rule(section);
+    let known_rule = rule.is_some();
+    // Without a rule the rest is read all the same, so that what is wrong there is told as well.
+    let default = Policy::new(rule.unwrap_or(Rule::ExpiresAt(Timestamp::MAX)));
+    let traffic_type = section.get("traffic_type", default.traffic_type);
+    let policy = Policy {
+        lead: section.get("lead", default.lead),
+        traffic_type,
+        settle: section.get("settle", default.settle),
+        on_unknown: section.get("on_unknown", on_unknown(traffic_type)),
+        give_up_after: section.get("give_up_after", Positive(default.give_up_after)).0,
+        fallback_until: section.get("fallback_until", default.fallback_until),
+        missed: section.get("missed", default.missed),
+        max_ttl: section.get("max_ttl", Positive(default.max_ttl)).0,
+        retired: section.get("retired", default.retired),
+        rule: default.rule,
+    };
+    judge(section, &policy, now);
+    known_rule.then_some(policy)
+}
+
+/// What happens to the fallback where the truth can't be known and nobody has said: somebody who waits for a code in order to
+/// get in is better off with two of them than with none; for anything else, nobody wants to be told twice.
+fn on_unknown(traffic_type: TrafficType) -> OnUnknown {
+    if traffic_type == TrafficType::Authentication { OnUnknown::Send } else { OnUnknown::default() }
+}
+
+fn rule(section: &mut Section<'_>) -> Option<Rule> {
+    let ttl = section.find("ttl").map(|Positive(span)| Rule::Ttl(span));
+    let expires_at = section.find("expires_at").map(Rule::ExpiresAt);
+    let daily_cutoff = daily_cutoff(section);
+    let given: Vec<_> = RULES.into_iter().filter_map(|key| Some((key, section.span(key)?))).collect();
+    match given.as_slice() {
+        [_] => ttl.or(expires_at).or(daily_cutoff),
+        [] => {
+            let problem = Problem::error(format!("no deadline in [{}]", section.name())).help(
+                "give it one of: ttl = \"10m\", expires_at = \"2026-12-31T23:59:59Z\", \
+                 or daily_cutoff = \"21:00\" with a time_zone",
+            );
+            let problem = match section.header() {
+                Some(header) => problem.at(header, "when are its messages to be revoked?"),
+                None => problem,
+            };
+            section.problem(problem);
+            None
+        }
+        [first, others @ ..] => {
+            let mut problem = Problem::error(format!("more than one deadline in [{}]", section.name())).help(
+                "keep the one that is meant; a message with a deadline of its own brings it when it is registered",
+            );
+            for (_, span) in others {
+                problem = problem.at(span.clone(), "and this another");
+            }
+            section.problem(problem.at(first.1.clone(), "this is one rule"));
+            None
+        }
+    }
+}
+
+fn daily_cutoff(section: &mut Section<'_>) -> Option<Rule> {
+    let at: Option<Time> = section.find("daily_cutoff");
+    let zone: Option<TimeZone> = section.find("time_zone");
+    match (section.span("daily_cutoff"), section.span("time_zone")) {
+        (Some(cutoff), None) => section.problem(
+            Problem::error("`daily_cutoff` without `time_zone`")
+                .at(cutoff, "on whose clocks?")
+                .help("add the zone of the people who get the messages, such as time_zone = \"Europe/Berlin\""),
+        ),
+        (None, Some(zone)) => section.problem(
+            Problem::error("`time_zone` without `daily_cutoff`")
+                .at(zone, "means nothing here")
+                .help("only `daily_cutoff` is a time of day; `ttl` and `expires_at` are the same in every zone"),
+        ),
+        _ => {}
+    }
+    Some(Rule::DailyCutoff { at: at?, zone: zone? })
+}
+
+/// What can be said of values that are right each by itself.
+fn judge(section: &mut Section<'_>, policy: &Policy, now: Timestamp) {
+    let longest = match policy.rule {
+        Rule::Ttl(ttl) => {
+            if ttl > PLATFORM_KEEPS {
+                section.problem_at("ttl", beyond_reach("ttl"), "more than 30 days");
+            } else if ttl < TTL_RECOMMENDED_MIN {
+                let problem = Problem::warning("hardly a message is delivered that fast")
+                    .help("the platform recommends at least 10s; this is of use in trials only");
+                section.problem_at("ttl", problem, "less than 10 seconds");
+            }
+            ttl
+        }
+        Rule::ExpiresAt(at) => {
+            if at <= now && !policy.retired {
+                let problem = Problem::warning(format!("the deadline of [{}] has passed", section.name())).help(
+                    "what is pending is revoked at once and new messages are refused; \
+                     set retired = true if that is meant",
+                );
+                section.problem_at("expires_at", problem, "in the past");
+            }
+            PLATFORM_KEEPS
+        }
+        Rule::DailyCutoff { .. } => DAY,
+    };
+    if policy.lead >= longest {
+        let problem = Problem::error("`lead` leaves no time at all")
+            .help("messages would be revoked as soon as they are sent: `lead` is taken off the deadline");
+        section.problem_at("lead", problem, format!("the deadline is at most {} after the send", longest.show()));
+    }
+    if policy.max_ttl > PLATFORM_KEEPS {
+        section.problem_at("max_ttl", beyond_reach("max_ttl"), "more than 30 days");
+    }
+    // The settle window begins when the revocation is answered, at the earliest `lead` before the deadline.
+    if policy.settle > policy.lead.saturating_add(policy.fallback_until) {
+        let problem = Problem::warning(format!("no fallback is ever granted in [{}]", section.name()))
+            .help("a grant comes at the end of the settle window; let `fallback_until` be longer than `settle`");
+        let key = if section.span("fallback_until").is_some() { "fallback_until" } else { "settle" };
+        section.problem_at(key, problem, "over before the settle window is");
+    }
+}
+
+fn beyond_reach(key: &str) -> Problem {
+    Problem::error(format!("`{key}` is longer than the platform keeps a message"))
+        .help("undelivered messages are purged after 30 days, and nothing is left to revoke: \"30d\" is the most")
+}

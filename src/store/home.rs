@@ -1,0 +1,189 @@
+//! The state directory: what lies in it, who may have it, and which of it counts after a crash.
+//!
+//! ```text
+//! format                       "revoked store 1": the oldest program that may touch the rest
+//! lock                         locked by the process that has the store
+//! journal-<generation>-<part>  a database: the facts when the generation began, then every batch of it
+//! run-<first>-<last>           a database: what generations first to last left behind, in order
+//! new-…                        one of these being made; its rename is the instant from which it counts
+//! ```
+//!
+//! No list of these is kept anywhere, since the names say it all. A run that lies within the generations of another was
+//! merged into it; a journal whose generation a run covers was written to it; both, and everything `new-`, are what a
+//! crash left behind and are removed at the next start.
+
+use std::fs::{self, File, TryLockError};
+use std::io::Write;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use super::tree::{io, list, sync_directory};
+use super::young::Generation;
+use super::{Durability, StoreError};
+
+/// The format of the directory, raised when its layout changes.
+const FORMAT: u8 = 1;
+const FORMAT_WORDS: &str = "revoked store ";
+
+/// A locked state directory.
+#[derive(Debug)]
+pub(super) struct Home {
+    dir: PathBuf,
+    pub(super) durability: Durability,
+    /// Held, not used: the lock lasts as long as the file is open.
+    _lock: File,
+}
+
+/// A journal in its directory.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct JournalDir {
+    pub(super) generation: Generation,
+    pub(super) part: u32,
+    pub(super) path: PathBuf,
+}
+
+/// A run in its directory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct RunDir {
+    pub(super) generations: RangeInclusive<Generation>,
+    pub(super) path: PathBuf,
+}
+
+impl Home {
+    /// Makes the directory if need be, and locks it. Nothing is written into one of a newer format.
+    pub(super) fn open(dir: &Path, durability: Durability) -> Result<Self, StoreError> {
+        fs::create_dir_all(dir).map_err(|error| io("making", dir, error))?;
+        let known = read_format(dir)?;
+        let lock_path = dir.join("lock");
+        let lock = File::create(&lock_path).map_err(|error| io("making", &lock_path, error))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StoreError::Locked(dir.display().to_string())),
+            Err(TryLockError::Error(error)) => return Err(io("locking", &lock_path, error)),
+        }
+        let home = Self { dir: dir.to_owned(), durability, _lock: lock };
+        if !known {
+            home.write_format()?;
+        }
+        Ok(home)
+    }
+
+    fn write_format(&self) -> Result<(), StoreError> {
+        let (new, path) = (self.dir.join("new-format"), self.dir.join("format"));
+        let written = File::create(&new)
+            .and_then(|mut file| writeln!(file, "{FORMAT_WORDS}{FORMAT}").and_then(|()| file.sync_all()))
+            .and_then(|()| fs::rename(&new, &path));
+        written.map_err(|error| io("writing", &path, error))?;
+        self.sync()
+    }
+
+    /// Where a journal of this generation stands.
+    pub(super) fn journal(&self, generation: Generation, part: u32) -> PathBuf {
+        self.dir.join(format!("journal-{generation:010}-{part:04}"))
+    }
+
+    /// Where the run of these generations stands.
+    pub(super) fn run(&self, generations: &RangeInclusive<Generation>) -> PathBuf {
+        self.dir.join(format!("run-{:010}-{:010}", generations.start(), generations.end()))
+    }
+
+    /// An empty place to make in what shall become `path`.
+    pub(super) fn draft(&self, path: &Path) -> Result<PathBuf, StoreError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let draft = self.dir.join(format!("new-{name}"));
+        if draft.exists() {
+            remove(&draft)?;
+        }
+        Ok(draft)
+    }
+
+    /// Makes a draft count: from now on it stands at `path`, and survives a power cut there.
+    pub(super) fn publish(&self, draft: &Path, path: &Path) -> Result<(), StoreError> {
+        if self.durability == Durability::Disk {
+            sync_directory(draft)?;
+        }
+        fs::rename(draft, path).map_err(|error| io("renaming", draft, error))?;
+        self.sync()
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        match self.durability {
+            Durability::Disk => {
+                File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(|error| io("fsync of", &self.dir, error))
+            }
+            Durability::Process => Ok(()),
+        }
+    }
+
+    /// Removes what a crash left, and gives what counts: journals and runs, oldest first.
+    pub(super) fn take_stock(&self) -> Result<(Vec<JournalDir>, Vec<RunDir>), StoreError> {
+        let (mut journals, mut runs) = (Vec::new(), Vec::new());
+        for path in list(&self.dir)? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.starts_with("new-") {
+                remove(&path)?;
+            } else if let Some((generation, part)) = numbers(&name, "journal-") {
+                let part = u32::try_from(part).map_err(super::codec::corrupt)?;
+                journals.push(JournalDir { generation, part, path });
+            } else if let Some((first, last)) = numbers(&name, "run-") {
+                runs.push(RunDir { generations: first..=last, path });
+            }
+        }
+        // Of runs that begin alike the widest comes first, so that whatever lies within it comes after.
+        runs.sort_by_key(|run| (*run.generations.start(), u64::MAX - run.generations.end()));
+        let mut covered = 0;
+        let mut kept = Vec::new();
+        for run in runs {
+            if *run.generations.end() <= covered {
+                remove(&run.path)?;
+            } else {
+                covered = *run.generations.end();
+                kept.push(run);
+            }
+        }
+        journals.sort();
+        let (stale, journals): (Vec<_>, Vec<_>) = journals.into_iter().partition(|j| j.generation <= covered);
+        stale.iter().try_for_each(|journal| remove(&journal.path))?;
+        Ok((journals, kept))
+    }
+
+    /// Removes the journals of generations up to this one, oldest first: each that remains can be read without them.
+    pub(super) fn drop_journals(&self, through: Generation) -> Result<(), StoreError> {
+        let mut stale: Vec<_> = list(&self.dir)?
+            .into_iter()
+            .filter(|path| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                numbers(&name, "journal-").is_some_and(|(generation, _)| generation <= through)
+            })
+            .collect();
+        stale.sort();
+        stale.iter().try_for_each(|path| remove(path))
+    }
+}
+
+/// Whether the directory is of a format that we know; `false` if it has none yet.
+fn read_format(dir: &Path) -> Result<bool, StoreError> {
+    let path = dir.join("format");
+    let words = match fs::read_to_string(&path) {
+        Ok(words) => words,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(io("reading", &path, error)),
+    };
+    let number = words.trim().strip_prefix(FORMAT_WORDS).and_then(|number| number.parse::<u8>().ok());
+    match number {
+        Some(found) if found > FORMAT => Err(StoreError::Newer { found, known: FORMAT }),
+        Some(_) => Ok(true),
+        None => Err(StoreError::Corrupt(format!("{} does not begin with {FORMAT_WORDS:?}", path.display()))),
+    }
+}
+
+fn numbers(name: &str, kind: &str) -> Option<(u64, u64)> {
+    let (first, second) = name.strip_prefix(kind)?.split_once('-')?;
+    Some((first.parse().ok()?, second.parse().ok()?))
+}
+
+/// Removes a directory or a file.
+pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    removed.map_err(|error| io("removing", path, error))
+}

@@ -1,0 +1,92 @@
+//! The journal of one generation: what makes a batch durable.
+//!
+//! It is one stream of bytes: first a head (see [`Facts`]), then the batches in order, each with its serial number. The
+//! stream is cut into slices that stand under 1, 2, 3, … in a database of their own, each behind a version byte; a group
+//! of batches is a whole number of slices and one write, so that a crash leaves all of the group or nothing.
+//!
+//! When a write fails, the writer leaves that journal alone and goes on in the next *part* of the same generation with
+//! whatever was not acknowledged. The part left behind may hold some of that as well; serial numbers tell. A journal is
+//! never written to again after a restart either: that begins a generation of its own.
+
+use minicbor::Decoder;
+
+use super::StoreError;
+use super::codec::{self, corrupt};
+use super::home::{Home, JournalDir};
+use super::logged::{Logged, StoredChange};
+use super::state::{Facts, State};
+use super::tree::{Batch, Tree};
+use super::young::Generation;
+
+/// A leaf of 17 of these stays below sled's limit of 128 KiB.
+const SLICE_BYTES: usize = 4096;
+
+/// Journals are read once, from front to back.
+const CACHE_BYTES: u64 = 1 << 20;
+
+/// A journal that is being written.
+pub(super) struct Journal {
+    tree: Tree,
+    slices: u64,
+}
+
+impl Journal {
+    /// Makes a journal; when this returns, its head is durable.
+    pub(super) fn create(home: &Home, generation: Generation, part: u32, head: &[u8]) -> Result<Self, StoreError> {
+        let path = home.journal(generation, part);
+        let draft = home.draft(&path)?;
+        let mut journal = Self { tree: Tree::open(&draft, CACHE_BYTES)?, slices: 0 };
+        journal.append(head, home)?;
+        home.publish(&draft, &path)?;
+        Ok(journal)
+    }
+
+    /// Adds to the stream; when this returns, all of it is durable.
+    pub(super) fn append(&mut self, stream: &[u8], home: &Home) -> Result<(), StoreError> {
+        let mut batch = Batch::default();
+        for slice in stream.chunks(SLICE_BYTES) {
+            self.slices += 1;
+            let mut value = Vec::with_capacity(1 + slice.len());
+            value.push(codec::VERSION);
+            value.extend_from_slice(slice);
+            batch.insert(&self.slices.to_be_bytes(), value);
+        }
+        self.tree.write(batch)?;
+        self.tree.sync(home.durability)
+    }
+}
+
+/// Applies a journal to what its predecessors gave, or to its own head if it is the first.
+pub(super) fn replay(dir: &JournalDir, state: &mut Option<State>) -> Result<(), StoreError> {
+    let tree = Tree::open(&dir.path, CACHE_BYTES)?;
+    let mut stream = Vec::new();
+    for slice in tree.from(&[]) {
+        stream.extend_from_slice(codec::body(&slice?.1)?);
+    }
+    let mut decoder = Decoder::new(&stream);
+    let head = Facts::decode(&mut decoder)?;
+    let state = state.get_or_insert_with(|| State { facts: head, ..State::default() });
+    state.young.begin(dir.generation);
+    while decoder.position() < stream.len() {
+        replay_batch(&mut decoder, state)?;
+    }
+    Ok(())
+}
+
+fn replay_batch(stream: &mut Decoder<'_>, state: &mut State) -> Result<(), StoreError> {
+    stream.array().map_err(corrupt)?;
+    let serial = stream.u64().map_err(corrupt)?;
+    let expected = state.facts.serial + 1;
+    if serial > expected {
+        return Err(StoreError::Corrupt(format!("batches {expected} to {} are missing", serial - 1)));
+    }
+    let changes = stream.array_iter::<StoredChange<'_>>().map_err(corrupt)?;
+    for change in changes {
+        let change = Logged::try_from(change.map_err(corrupt)?)?;
+        if serial == expected {
+            state.apply(change);
+        }
+    }
+    state.facts.serial = state.facts.serial.max(serial);
+    Ok(())
+}

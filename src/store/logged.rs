@@ -1,0 +1,144 @@
+//! A change as the journal holds it.
+//!
+//! The engine's [`Change`] with its records and entries already in their stored form: they are encoded once, go to disk and
+//! into memory as the same bytes, and are decoded only when somebody reads them. A replayed journal gives exactly these
+//! values again, so that one function applies what is new and what is recovered.
+
+use minicbor::{Decode, Encode, Encoder};
+
+use super::codec::{self, StoredEarly, StoredLane, corrupt};
+use super::key::{IdentityHash, POSITION_BYTES, position_bytes, read_position};
+use super::tree::Bytes;
+use super::{Change, Cursor, EarlyEvent, StoreError};
+use crate::model::{AgentId, Identity, LaneId, LaneSpec, Place, Position, Queue, Timestamp};
+
+/// See [`Change`].
+#[derive(Clone, Debug)]
+pub(super) enum Logged {
+    Lane(LaneId, LaneSpec),
+    Put { from: Option<Position>, at: Position, hash: IdentityHash, record: Bytes },
+    Remove { at: Position, hash: IdentityHash },
+    Outcome(Cursor, Bytes),
+    TrimOutcomes(Cursor),
+    Acked(AgentId, Cursor),
+    Fence(LaneId, Queue, Option<Place>),
+    Early(EarlyEvent),
+    EarlyGone(Identity),
+}
+
+/// Its bytes: an array of the code and the fields.
+#[derive(Encode, Decode)]
+#[cbor(flat)]
+pub(super) enum StoredChange<'a> {
+    #[n(0)]
+    Lane(#[n(0)] u32, #[b(1)] StoredLane<'a>),
+    #[n(1)]
+    Put(
+        #[cbor(n(0), with = "minicbor::bytes")] Option<[u8; POSITION_BYTES]>,
+        #[cbor(n(1), with = "minicbor::bytes")] [u8; POSITION_BYTES],
+        #[cbor(n(2), with = "minicbor::bytes")] [u8; 16],
+        #[cbor(b(3), with = "minicbor::bytes")] &'a [u8],
+    ),
+    #[n(2)]
+    Remove(
+        #[cbor(n(0), with = "minicbor::bytes")] [u8; POSITION_BYTES],
+        #[cbor(n(1), with = "minicbor::bytes")] [u8; 16],
+    ),
+    #[n(3)]
+    Outcome(#[n(0)] u64, #[cbor(b(1), with = "minicbor::bytes")] &'a [u8]),
+    #[n(4)]
+    TrimOutcomes(#[n(0)] u64),
+    #[n(5)]
+    Acked(#[b(0)] &'a str, #[n(1)] u64),
+    #[n(6)]
+    Fence(#[n(0)] u32, #[n(1)] u8, #[n(2)] Option<(i64, u64)>),
+    #[n(7)]
+    Early(#[b(0)] StoredEarly<'a>),
+    #[n(8)]
+    EarlyGone(#[b(0)] &'a str, #[b(1)] &'a str),
+}
+
+impl From<Change> for Logged {
+    fn from(change: Change) -> Self {
+        match change {
+            Change::Lane(id, spec) => Self::Lane(id, spec),
+            Change::Put { from, record } => Self::Put {
+                from,
+                at: record.position(),
+                hash: IdentityHash::of(&record.identity),
+                record: codec::encode_record(&record),
+            },
+            Change::Remove { identity, at } => Self::Remove { at, hash: IdentityHash::of(&identity) },
+            Change::Outcome(cursor, entry) => Self::Outcome(cursor, codec::encode_entry(&entry)),
+            Change::TrimOutcomes(cursor) => Self::TrimOutcomes(cursor),
+            Change::Acked(agent, cursor) => Self::Acked(agent, cursor),
+            Change::Fence(lane, queue, place) => Self::Fence(lane, queue, place),
+            Change::Early(event) => Self::Early(event),
+            Change::EarlyGone(identity) => Self::EarlyGone(identity),
+        }
+    }
+}
+
+impl Logged {
+    /// Its stored form.
+    pub(super) fn stored(&self) -> StoredChange<'_> {
+        match self {
+            Self::Lane(id, spec) => StoredChange::Lane(id.0, StoredLane::of(spec)),
+            Self::Put { from, at, hash, record } => {
+                StoredChange::Put(from.as_ref().map(position_bytes), position_bytes(at), hash.0, record)
+            }
+            Self::Remove { at, hash } => StoredChange::Remove(position_bytes(at), hash.0),
+            Self::Outcome(cursor, entry) => StoredChange::Outcome(*cursor, entry),
+            Self::TrimOutcomes(cursor) => StoredChange::TrimOutcomes(*cursor),
+            Self::Acked(agent, cursor) => StoredChange::Acked(agent.as_str(), *cursor),
+            Self::Fence(lane, queue, place) => {
+                StoredChange::Fence(lane.0, *queue as u8, place.map(|place| (place.order.millis(), place.seq)))
+            }
+            Self::Early(event) => StoredChange::Early(StoredEarly::of(event)),
+            Self::EarlyGone(identity) => StoredChange::EarlyGone(identity.agent.as_str(), identity.message_id.as_str()),
+        }
+    }
+}
+
+impl TryFrom<StoredChange<'_>> for Logged {
+    type Error = StoreError;
+
+    fn try_from(stored: StoredChange<'_>) -> Result<Self, StoreError> {
+        Ok(match stored {
+            StoredChange::Lane(id, spec) => Self::Lane(LaneId(id), spec.read()?),
+            StoredChange::Put(from, at, hash, record) => Self::Put {
+                from: from.as_ref().map(|from| read_position(from)).transpose()?,
+                at: read_position(&at)?,
+                hash: IdentityHash(hash),
+                record: record.into(),
+            },
+            StoredChange::Remove(at, hash) => Self::Remove { at: read_position(&at)?, hash: IdentityHash(hash) },
+            StoredChange::Outcome(cursor, entry) => Self::Outcome(cursor, entry.into()),
+            StoredChange::TrimOutcomes(cursor) => Self::TrimOutcomes(cursor),
+            StoredChange::Acked(agent, cursor) => Self::Acked(AgentId::new(agent).map_err(corrupt)?, cursor),
+            StoredChange::Fence(lane, queue, place) => Self::Fence(
+                LaneId(lane),
+                read_queue(queue)?,
+                place.map(|(order, seq)| Place { order: Timestamp::from_millis(order), seq }),
+            ),
+            StoredChange::Early(event) => Self::Early(event.read()?),
+            StoredChange::EarlyGone(agent, message_id) => Self::EarlyGone(codec::identity(agent, message_id)?),
+        })
+    }
+}
+
+/// The queue of a stored code.
+pub(super) fn read_queue(code: u8) -> Result<Queue, StoreError> {
+    Queue::ALL.get(usize::from(code)).copied().ok_or_else(|| corrupt(format!("queue {code} is not known")))
+}
+
+/// A batch as it stands in a journal: its serial number, then its changes.
+pub(super) fn encode_batch(serial: u64, changes: &[Logged]) -> Vec<u8> {
+    let mut stream = Encoder::new(Vec::with_capacity(64 + 192 * changes.len()));
+    let written = (|| {
+        stream.array(2)?.u64(serial)?.array(changes.len() as u64)?;
+        changes.iter().try_for_each(|change| stream.encode(change.stored()).map(drop))
+    })();
+    written.expect("a Vec takes every write");
+    stream.into_writer()
+}

@@ -1,0 +1,192 @@
+//! What the store knows without asking the disk: the young generations and the few facts that do not grow with messages.
+//!
+//! All of it is a function of the changes in their order. So it is rebuilt by starting from the *head* of the oldest
+//! journal, which is a copy of the facts as they were when that journal began, and applying the changes that follow.
+
+use std::collections::BTreeMap;
+
+use minicbor::{Decode, Encode};
+
+use super::codec::corrupt;
+use super::key::{Key, position_bytes};
+use super::logged::{Logged, StoredChange, read_queue};
+use super::tree::Bytes;
+use super::young::Young;
+use super::{Cursor, EarlyEvent, Snapshot, StoreError, codec};
+use crate::model::{AgentId, Identity, LaneId, LaneSpec, Place, Position, Queue};
+
+/// The facts that do not grow with messages. A [`Snapshot`], ready to be changed.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Facts {
+    pub(super) store_id: u64,
+    /// The number of the last batch ever appended; goes on across restarts, unlike tickets.
+    pub(super) serial: u64,
+    pub(super) next_seq: u64,
+    pub(super) last_cursor: Cursor,
+    /// Entries of the outcome log up to this one are gone, whatever the runs still hold.
+    pub(super) trimmed: Cursor,
+    pub(super) lanes: BTreeMap<LaneId, LaneSpec>,
+    fences: BTreeMap<(LaneId, Queue), Place>,
+    acked: BTreeMap<AgentId, Cursor>,
+    early: BTreeMap<Identity, EarlyEvent>,
+    counts: BTreeMap<(LaneId, Queue), u64>,
+}
+
+/// [`Facts`] as they stand at the head of a journal.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct StoredHead<'a> {
+    #[n(0)]
+    store_id: u64,
+    #[n(1)]
+    serial: u64,
+    #[n(2)]
+    next_seq: u64,
+    #[n(3)]
+    last_cursor: u64,
+    #[n(4)]
+    trimmed: u64,
+    #[n(5)]
+    counts: Vec<(u32, u8, u64)>,
+    /// Lanes, fences, acknowledgements and early events, as the changes that make them.
+    #[b(6)]
+    others: Vec<StoredChange<'a>>,
+}
+
+impl Facts {
+    /// Those of a store that was just made.
+    pub(super) fn new(store_id: u64) -> Self {
+        Self { store_id, next_seq: 1, ..Self::default() }
+    }
+
+    /// As the contract wants them.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            store_id: self.store_id,
+            lanes: self.lanes.iter().map(|(id, spec)| (*id, spec.clone())).collect(),
+            fences: self.fences.iter().map(|((lane, queue), place)| (*lane, *queue, *place)).collect(),
+            next_seq: self.next_seq,
+            last_cursor: self.last_cursor,
+            acked: self.acked.iter().map(|(agent, cursor)| (agent.clone(), *cursor)).collect(),
+            early: self.early.values().cloned().collect(),
+            counts: self.counts.iter().map(|((lane, queue), count)| (*lane, *queue, *count)).collect(),
+        }
+    }
+
+    /// The bytes of a head.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let lanes = self.lanes.iter().map(|(id, spec)| Logged::Lane(*id, spec.clone()));
+        let fences = self.fences.iter().map(|((lane, queue), place)| Logged::Fence(*lane, *queue, Some(*place)));
+        let acked = self.acked.iter().map(|(agent, cursor)| Logged::Acked(agent.clone(), *cursor));
+        let early = self.early.values().cloned().map(Logged::Early);
+        let others: Vec<_> = lanes.chain(fences).chain(acked).chain(early).collect();
+        let head = StoredHead {
+            store_id: self.store_id,
+            serial: self.serial,
+            next_seq: self.next_seq,
+            last_cursor: self.last_cursor,
+            trimmed: self.trimmed,
+            counts: self.counts.iter().map(|((lane, queue), count)| (lane.0, *queue as u8, *count)).collect(),
+            others: others.iter().map(Logged::stored).collect(),
+        };
+        minicbor::to_vec(head).expect("a Vec takes every write")
+    }
+
+    /// Reads what [`Facts::encode`] wrote, at the front of a stream.
+    pub(super) fn decode(stream: &mut minicbor::Decoder<'_>) -> Result<Self, StoreError> {
+        let head: StoredHead<'_> = stream.decode().map_err(corrupt)?;
+        let mut facts = Self::new(head.store_id);
+        for other in head.others {
+            facts.apply(&other.try_into()?);
+        }
+        for (lane, queue, count) in head.counts {
+            facts.counts.insert((LaneId(lane), read_queue(queue)?), count);
+        }
+        Ok(Self {
+            serial: head.serial,
+            next_seq: head.next_seq,
+            last_cursor: head.last_cursor,
+            trimmed: head.trimmed,
+            ..facts
+        })
+    }
+
+    fn apply(&mut self, change: &Logged) {
+        match change {
+            Logged::Lane(id, spec) => drop(self.lanes.insert(*id, spec.clone())),
+            Logged::Put { from, at, .. } => {
+                self.next_seq = self.next_seq.max(at.place.seq.saturating_add(1));
+                if let Some(from) = from {
+                    self.left(from);
+                }
+                *self.counts.entry((at.lane, at.queue)).or_default() += 1;
+            }
+            Logged::Remove { at, .. } => self.left(at),
+            Logged::Outcome(cursor, _) => self.last_cursor = *cursor,
+            Logged::TrimOutcomes(cursor) => self.trimmed = self.trimmed.max(*cursor),
+            Logged::Acked(agent, cursor) => drop(self.acked.insert(agent.clone(), *cursor)),
+            Logged::Fence(lane, queue, Some(place)) => drop(self.fences.insert((*lane, *queue), *place)),
+            Logged::Fence(lane, queue, None) => drop(self.fences.remove(&(*lane, *queue))),
+            Logged::Early(event) => drop(self.early.insert(event.identity.clone(), event.clone())),
+            Logged::EarlyGone(identity) => drop(self.early.remove(identity)),
+        }
+    }
+
+    fn left(&mut self, position: &Position) {
+        let queue = (position.lane, position.queue);
+        let count = self.counts.get(&queue).map_or(0, |count| count.saturating_sub(1));
+        if count == 0 {
+            self.counts.remove(&queue);
+        } else {
+            self.counts.insert(queue, count);
+        }
+    }
+}
+
+/// See the module's documentation.
+#[derive(Default, Debug)]
+pub(super) struct State {
+    pub(super) facts: Facts,
+    pub(super) young: Young,
+}
+
+impl State {
+    /// Applies one change, new or recovered.
+    pub(super) fn apply(&mut self, change: Logged) {
+        let Self { facts, young } = self;
+        facts.apply(&change);
+        match change {
+            Logged::Put { from, at, hash, record } => {
+                // Nobody else ever stands at a position, so a record's new one is empty below: either it never stood
+                // there, or it left and the runs hold that.
+                match from {
+                    Some(from) if from == at => young.put(Key::Record(at), record, true),
+                    from => {
+                        from.into_iter().for_each(|from| young.delete(Key::Record(from)));
+                        young.put(Key::Record(at), record, false);
+                    }
+                }
+                young.put(Key::Identity(hash), position_value(&at), from.is_some());
+            }
+            Logged::Remove { at, hash } => {
+                young.delete(Key::Record(at));
+                young.delete(Key::Identity(hash));
+            }
+            Logged::Outcome(cursor, entry) => young.put(Key::Outcome(cursor), entry, false),
+            Logged::TrimOutcomes(cursor) => {
+                // What the runs hold of them is hidden by the mark and left out when they are merged.
+                let entries = young.from(std::ops::Bound::Included(Key::Outcome(0))).map(|(key, _)| key);
+                let gone: Vec<Key> = entries.take_while(|key| *key <= Key::Outcome(cursor)).collect();
+                young.forget(gone.into_iter());
+            }
+            Logged::Lane(..) | Logged::Acked(..) | Logged::Fence(..) | Logged::Early(_) | Logged::EarlyGone(_) => {}
+        }
+    }
+}
+
+/// The value under an identity.
+fn position_value(position: &Position) -> Bytes {
+    let mut value = [codec::VERSION; 1 + super::key::POSITION_BYTES];
+    value[1..].copy_from_slice(&position_bytes(position));
+    Bytes::from(&value)
+}

@@ -1,0 +1,112 @@
+//! The only file that names sled: one small database in one directory, and what of it we rely on.
+//!
+//! sled 0.34 was measured to keep a batch whole across `kill -9` and power cuts as long as it goes to one tree, is
+//! followed by `flush()`, and then by our own `fdatasync` of its log file: sled itself only asks for `sync_file_range`,
+//! which promises nothing about a volatile disk cache or the file's metadata. It was also measured never to give space
+//! back and to open the slower the more passed through it. So no database here lives long: journals and runs are written
+//! once, in order, and end as directories that are removed.
+//!
+//! Values stay far below an eighth of a segment, or sled would move whole leaves (up to 17 values) into files of their own.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{Durability, StoreError};
+
+/// Bytes that are cheap to clone and to take a part of.
+pub(super) type Bytes = sled::IVec;
+
+/// A writer of one batch.
+pub(super) type Batch = sled::Batch;
+
+/// sled gives its lock back from a background thread some time after it was closed.
+const LOCK_TRIES: u32 = 500;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// One database.
+pub(super) struct Tree {
+    db: sled::Db,
+    log: File,
+}
+
+pub(super) fn io(what: &str, path: &Path, error: impl std::fmt::Display) -> StoreError {
+    StoreError::Io(format!("{what} {}: {error}", path.display()))
+}
+
+impl Tree {
+    /// Opens the database in `dir`, or makes one there.
+    pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+        let config = sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(None);
+        let mut tries = 0;
+        let db = loop {
+            match config.open() {
+                Ok(db) => break db,
+                Err(sled::Error::Io(error)) if tries < LOCK_TRIES && error.to_string().contains("acquire lock") => {
+                    tries += 1;
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                Err(sled::Error::Io(error)) => return Err(io("opening", dir, error)),
+                Err(error) => return Err(StoreError::Corrupt(format!("{}: {error}", dir.display()))),
+            }
+        };
+        let log = File::open(dir.join("db")).map_err(|error| io("opening the log of", dir, error))?;
+        Ok(Self { db, log })
+    }
+
+    /// All of it or, after a crash, nothing. Durable after [`Tree::sync`].
+    pub(super) fn write(&self, batch: Batch) -> Result<(), StoreError> {
+        self.db.apply_batch(batch).map_err(writing)
+    }
+
+    /// One value of a database that nobody reads before all of it is written.
+    pub(super) fn insert(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        self.db.insert(key, value).map_err(writing).map(drop)
+    }
+
+    /// What was written is on disk, or at least no longer in this process.
+    pub(super) fn sync(&self, durability: Durability) -> Result<(), StoreError> {
+        self.db.flush().map_err(writing)?;
+        match durability {
+            Durability::Disk => self.log.sync_data().map_err(|error| StoreError::Io(format!("fdatasync: {error}"))),
+            Durability::Process => Ok(()),
+        }
+    }
+
+    /// What is kept under `key`.
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.db.get(key).map_err(reading)
+    }
+
+    /// What is kept from `key` on, in order.
+    pub(super) fn from(&self, key: &[u8]) -> impl Iterator<Item = Result<(Bytes, Bytes), StoreError>> + use<> {
+        self.db.range(key..).map(|item| item.map_err(reading))
+    }
+}
+
+fn writing(error: sled::Error) -> StoreError {
+    StoreError::Io(error.to_string())
+}
+
+fn reading(error: sled::Error) -> StoreError {
+    match error {
+        sled::Error::Io(error) => StoreError::Io(error.to_string()),
+        error => StoreError::Corrupt(error.to_string()),
+    }
+}
+
+/// Makes a closed or quiet directory, and what is in it, survive a power cut.
+pub(super) fn sync_directory(dir: &Path) -> Result<(), StoreError> {
+    let sync =
+        |path: &Path| File::open(path).and_then(|file| file.sync_all()).map_err(|error| io("fsync of", path, error));
+    for path in list(dir)? {
+        if path.is_dir() { sync_directory(&path)? } else { sync(&path)? }
+    }
+    sync(dir)
+}
+
+/// The paths in a directory.
+pub(super) fn list(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let entries = fs::read_dir(dir).map_err(|error| io("reading", dir, error))?;
+    entries.map(|entry| entry.map(|e| e.path()).map_err(|error| io("reading", dir, error))).collect()
+}

@@ -1,0 +1,211 @@
+//! The writer: one thread that makes batches durable, many at a time.
+//!
+//! While one group is on its way to the disk the next one gathers, so the disk's own pace sets the size of a group. When
+//! the disk fails nothing is acknowledged: the same group is tried again, in a new part of the journal, after growing
+//! pauses, for as long as it takes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::home::Home;
+use super::journal::Journal;
+use super::young::Generation;
+use super::{StoreError, Ticket};
+
+/// A group takes no further batch beyond this.
+const GROUP_BYTES: usize = 1 << 20;
+
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// What the writer is told.
+pub(super) enum Order {
+    /// Make this durable.
+    Batch { ticket: Ticket, stream: Vec<u8> },
+    /// What follows belongs to the next generation.
+    Turn(Turn),
+}
+
+/// The beginning of a generation.
+pub(super) struct Turn {
+    pub(super) generation: Generation,
+    pub(super) head: Vec<u8>,
+    /// To be done as soon as that head, and with it all of the generations before, is durable.
+    pub(super) then: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// What both sides of the channel see.
+#[derive(Default)]
+struct Shared {
+    durable: AtomicU64,
+    failing: AtomicBool,
+}
+
+/// The store's side. Dropping it makes everything durable that still can be.
+pub(super) struct Writer {
+    orders: Option<Sender<Order>>,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts with a journal that was just made from `first.head`.
+    pub(super) fn start(
+        home: Arc<Home>,
+        journal: Journal,
+        first: Turn,
+        broken: Arc<AtomicBool>,
+        on_durable: impl Fn(Result<Ticket, StoreError>) + Send + 'static,
+    ) -> Result<Self, StoreError> {
+        let (orders, inbox) = channel();
+        let shared = Arc::new(Shared::default());
+        let work = Work {
+            home,
+            journal: Some(journal),
+            generation: first.generation,
+            part: 0,
+            head: first.head,
+            broken,
+            shared: shared.clone(),
+            on_durable,
+        };
+        let thread = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || work.run(&inbox))
+            .map_err(|error| StoreError::Io(format!("starting the writer: {error}")))?;
+        Ok(Self { orders: Some(orders), shared, thread: Some(thread) })
+    }
+
+    /// Whether the last try to write failed.
+    pub(super) fn is_failing(&self) -> bool {
+        self.shared.failing.load(Ordering::Acquire)
+    }
+
+    /// The last ticket that is durable.
+    pub(super) fn durable(&self) -> Ticket {
+        self.shared.durable.load(Ordering::Acquire)
+    }
+
+    /// Hands over an order.
+    pub(super) fn send(&self, order: Order) -> Result<(), StoreError> {
+        let sent = self.orders.as_ref().is_some_and(|orders| orders.send(order).is_ok());
+        if sent { Ok(()) } else { Err(StoreError::Io("the writer is gone".to_owned())) }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.orders = None;
+        if let Some(thread) = self.thread.take() {
+            // It ends by panic only if sled does, and has said so by then.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread's side.
+struct Work<F> {
+    home: Arc<Home>,
+    /// `None` after a failure.
+    journal: Option<Journal>,
+    generation: Generation,
+    part: u32,
+    head: Vec<u8>,
+    broken: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+    on_durable: F,
+}
+
+impl<F: Fn(Result<Ticket, StoreError>)> Work<F> {
+    fn run(mut self, inbox: &Receiver<Order>) {
+        let mut queue = VecDeque::new();
+        loop {
+            if queue.is_empty() {
+                match inbox.recv() {
+                    Ok(order) => queue.push_back(order),
+                    Err(_) => return,
+                }
+            }
+            queue.extend(inbox.try_iter());
+            let turned = matches!(queue.front(), Some(Order::Turn(_)));
+            let carried_out = if turned { self.turn(&mut queue, inbox) } else { self.group(&mut queue, inbox) };
+            if !carried_out {
+                return;
+            }
+        }
+    }
+
+    /// Begins a generation.
+    fn turn(&mut self, queue: &mut VecDeque<Order>, inbox: &Receiver<Order>) -> bool {
+        let Some(Order::Turn(turn)) = queue.pop_front() else { return true };
+        (self.journal, self.generation, self.part, self.head) = (None, turn.generation, 0, turn.head);
+        let done = self.until_written(&[], queue, inbox);
+        if let (true, Some(then)) = (done, turn.then) {
+            then();
+        }
+        done
+    }
+
+    /// Writes the batches at the front of the queue as one.
+    fn group(&mut self, queue: &mut VecDeque<Order>, inbox: &Receiver<Order>) -> bool {
+        let (mut last, mut group) = (0, Vec::new());
+        while let Some(Order::Batch { ticket, stream }) =
+            queue.pop_front_if(|order| matches!(order, Order::Batch { .. }))
+        {
+            last = ticket;
+            if group.is_empty() {
+                group = stream
+            } else {
+                group.extend_from_slice(&stream)
+            }
+            if group.len() >= GROUP_BYTES {
+                break;
+            }
+        }
+        let done = self.until_written(&group, queue, inbox);
+        if done {
+            self.shared.durable.store(last, Ordering::Release);
+            (self.on_durable)(Ok(last));
+        }
+        done
+    }
+
+    /// Tries until the disk takes it. `false`: the store was closed meanwhile, and the disk still does not.
+    fn until_written(&mut self, stream: &[u8], queue: &mut VecDeque<Order>, inbox: &Receiver<Order>) -> bool {
+        let (mut pause, mut closed) = (PAUSE_MIN, false);
+        loop {
+            let Err(error) = self.write(stream) else {
+                self.shared.failing.store(false, Ordering::Release);
+                return true;
+            };
+            // What a failed fdatasync left in the page cache can't be trusted again: begin anew elsewhere.
+            self.journal = None;
+            self.part += 1;
+            self.shared.failing.store(true, Ordering::Release);
+            (self.on_durable)(Err(error));
+            if closed {
+                return false;
+            }
+            match inbox.recv_timeout(pause) {
+                Ok(order) => queue.push_back(order),
+                Err(RecvTimeoutError::Timeout) => pause = (pause * 2).min(PAUSE_MAX),
+                Err(RecvTimeoutError::Disconnected) => closed = true,
+            }
+        }
+    }
+
+    fn write(&mut self, stream: &[u8]) -> Result<(), StoreError> {
+        if self.broken.load(Ordering::Acquire) {
+            return Err(StoreError::Io("the disk is broken on request".to_owned()));
+        }
+        let journal = match &mut self.journal {
+            Some(journal) => journal,
+            none => none.insert(Journal::create(&self.home, self.generation, self.part, &self.head)?),
+        };
+        if stream.is_empty() { Ok(()) } else { journal.append(stream, &self.home) }
+    }
+}
