@@ -25,5 +25,6 @@ pub mod config;
 // pub mod ctl;
 pub mod daemon;
 
-// The other side, to run against.
+// The other side, to run against; and all of it at a glance.
+pub mod demo;
 pub mod sandbox;

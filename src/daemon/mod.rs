@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{clock, config, sandbox};
+use crate::{clock, config, demo, sandbox};
 
 /// Revokes RCS business messages that are not delivered by their deadline
 ///
@@ -45,6 +45,7 @@ enum Command {
     /// Check a configuration as the daemon would read it; binds and changes nothing
     Check,
     Sandbox(Box<sandbox::Args>),
+    Demo(demo::Args),
 }
 
 /// What `revoked` does. Returns the exit code (see [`exit`]).
@@ -60,7 +61,8 @@ pub fn main() -> ExitCode {
     match arguments.command {
         None | Some(Command::Run) => run::run(&arguments.config),
         Some(Command::Check) => check(&arguments.config),
-        Some(Command::Sandbox(args)) => finish(block_on(sandbox::main(*args))),
+        Some(Command::Sandbox(args)) => finish(block_on(sandbox::main(*args)).map(|()| true)),
+        Some(Command::Demo(args)) => finish(block_on(demo::main(args))),
     }
 }
 
@@ -85,9 +87,11 @@ fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resul
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(future)
 }
 
-fn finish(result: anyhow::Result<()>) -> ExitCode {
+/// `false` is a result and not an error: the demo ran, and something was lost.
+fn finish(result: anyhow::Result<bool>) -> ExitCode {
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             anstream::eprintln!("error: {error:#}");
             exit::SOFTWARE.into()

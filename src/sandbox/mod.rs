@@ -135,6 +135,14 @@ impl Sandbox {
         self.shared.with(|world, _| world.stats.clone())
     }
 
+    /// Puts a message into the queue of its handset, as a create without a ttl does.
+    pub fn send(&self, agent: &str, phone: &str, message_id: &str) {
+        self.shared.with(|world, now| {
+            let new = world::NewMessage { agent, phone, message_id, expires_at: None, answer: String::new() };
+            world.create(new, false, now);
+        });
+    }
+
     /// Changes how a handset behaves, from now on and for what waits for it.
     pub fn set_handset(&self, phone: &str, behaviour: Behaviour) {
         let happening = Happening::Handset { phone: phone.into(), behaviour };

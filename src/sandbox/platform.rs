@@ -84,6 +84,7 @@ impl World {
             Ok(call) if call.operation == Operation::Delete => Some((call.agent.clone(), call.id.clone())),
             _ => None,
         };
+        self.stats.deletes += u64::from(deletion.is_some());
         let reply = self.decide(bearer, call, now);
         self.stats.answered(reply.answered());
         if let Some((agent, message_id)) = deletion {
@@ -108,10 +109,8 @@ impl World {
             Err(answer) => return answer.into(),
         };
         let nth = match call.operation {
-            Operation::Delete => {
-                self.stats.deletes += 1;
-                self.count_delete(&call.agent, &call.id).unwrap_or(self.stats.deletes)
-            }
+            // A message that doesn't exist counts nothing: the requests themselves have to tell its attempts apart.
+            Operation::Delete => self.count_delete(&call.agent, &call.id).unwrap_or(self.stats.deletes),
             _ => 0,
         };
         if !self.paces.admits(&call.agent, now) {
