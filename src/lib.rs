@@ -22,7 +22,7 @@ pub mod store;
 
 // Around it: what the file says, the process, the control program.
 pub mod config;
-// pub mod ctl;
+pub mod ctl;
 pub mod daemon;
 
 // The other side, to run against; and all of it at a glance.

@@ -1,1 +1,7 @@
-fn main() {}
+//! `revokectl`: asks the daemon.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    revoked::ctl::main()
+}

@@ -1,0 +1,72 @@
+//! `revokectl`: arguments in, one call over the daemon's socket, an answer that people or programs can read.
+//!
+//! Each command parses ([`args`]), asks ([`client`]) and prints ([`output`]); what it prints is rendered by pure functions
+//! of the answer, the time and the width of the terminal ([`show`]), so that every screen is tested as text. This room knows
+//! the wire's types; it must not know the engine or the store, and decides nothing: the daemon does, and says why.
+
+mod args;
+mod batch;
+mod client;
+mod events;
+pub mod exit;
+mod messages;
+mod outcomes;
+mod output;
+mod show;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio::runtime;
+
+use self::args::{Arguments, Command};
+use self::client::Client;
+use self::exit::Failure;
+use self::output::Output;
+
+/// What `revokectl` does. Returns the exit code (see [`exit`]).
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Printing can only fail if nobody reads.
+            let _ = error.print();
+            return if error.use_stderr() { exit::USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    if arguments.no_color {
+        anstream::ColorChoice::Never.write_global();
+    }
+    // One call, one answer: a runtime with threads would only start and stop them.
+    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::from(error).report(),
+    };
+    match runtime.block_on(run(arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let client = Client::new(arguments.socket.unwrap_or_else(client::default_socket))?;
+    let mut out = Output::stdout(arguments.json);
+    let done = match arguments.command {
+        Command::Register(args) => match args.file {
+            Some(path) => batch::register(&client, &mut out, &path).await,
+            None => messages::register(&client, &mut out, *args.one).await,
+        },
+        Command::Get(of) => messages::get(&client, &mut out, &of).await,
+        Command::List(filter) => messages::list(&client, &mut out, filter).await,
+        Command::Withdraw(of) => messages::act(&client, &mut out, &of, "withdraw").await,
+        Command::Revoke(of) => messages::act(&client, &mut out, &of, "revoke").await,
+        Command::Reschedule(args) => messages::reschedule(&client, &mut out, &args).await,
+        Command::Events { file } => events::hand_in(&client, &mut out, &file).await,
+        Command::Outcomes(args) => outcomes::print(&client, &mut out, args).await,
+        Command::Ack { cursor, agent } => outcomes::ack(&client, &mut out, cursor, agent).await,
+        Command::Status => status::print(&client, &mut out).await,
+    };
+    // What was printed before a failure belongs before its words.
+    out.flush().and(done)
+}

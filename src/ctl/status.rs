@@ -1,0 +1,142 @@
+//! `revokectl status`: one screen on how the daemon is doing.
+
+use std::fmt::Write;
+
+use comfy_table::{Attribute, Cell, Color};
+use reqwest::Method;
+
+use super::client::Client;
+use super::exit::Failure;
+use super::output::Output;
+use super::show::{self, Column, Here};
+use crate::engine::{RestReason, StateKind};
+use crate::intake::wire::{RouteView, StatusView};
+
+const STATES: [StateKind; 4] = [StateKind::Pending, StateKind::Revoking, StateKind::Settling, StateKind::Settled];
+
+pub(super) async fn print(client: &Client, out: &mut Output) -> Result<(), Failure> {
+    let view: StatusView = client.call(Method::GET, Client::url(&["status"]), None).await?;
+    out.value(&view, screen)
+}
+
+fn screen(view: &StatusView, here: &Here) -> String {
+    let mut screen = format!(
+        "revoked {}, started {}, configuration {}\n",
+        view.version,
+        here.relative(view.started_at),
+        view.config_hash
+    );
+    for part in [facts(view, here), use_cases(view, here), routes(view, here)].into_iter().flatten() {
+        // Writing to a string does not fail.
+        let _ = write!(screen, "\n{part}\n");
+    }
+    screen.truncate(screen.trim_end().len());
+    screen
+}
+
+fn facts(view: &StatusView, here: &Here) -> Option<String> {
+    let mut facts = here.table([Column::word(""), Column::text("")]);
+    let mut fact = |name: &str, value: String| {
+        facts.add_row([Cell::new(name), Cell::new(value)]);
+    };
+    fact("next due", view.next_due.map_or_else(|| "nothing".to_owned(), |at| here.both(at)));
+    if !view.backlog_age.is_zero() {
+        fact("overdue", format!("the longest for {}", show::span(view.backlog_age)));
+    }
+    fact("in flight", format!("{} DELETEs", view.in_flight));
+    if let Some(late) = &view.lateness {
+        let [p50, p99, max] = [late.p50, late.p99, late.max].map(show::span);
+        fact("lateness", format!("p50 {p50}, p99 {p99}, max {max} (of {})", show::count(late.count)));
+    }
+    let settled: Vec<String> =
+        view.settled.iter().map(|(outcome, n)| format!("{} {}", show::count(*n), show::word(outcome))).collect();
+    fact("settled", if settled.is_empty() { "nothing since the start".to_owned() } else { settled.join(", ") });
+    fact("last outcome", format!("cursor {}", view.last_cursor));
+    if view.early_events > 0 {
+        fact("early", format!("{} events wait for their message", show::count(view.early_events as u64)));
+    }
+    if let Some(error) = &view.store_error {
+        let alarm = |text: String| Cell::new(text).fg(Color::Red).add_attribute(Attribute::Bold);
+        facts.add_row([alarm("store".to_owned()), alarm(format!("registrations are refused: {}", show::plain(error)))]);
+    }
+    // The heading is empty.
+    facts.trim_fmt().split_once('\n').map(|(_, rows)| rows.to_owned())
+}
+
+fn use_cases(view: &StatusView, here: &Here) -> Option<String> {
+    if view.use_cases.is_empty() {
+        return None;
+    }
+    let mut table = here.table([
+        Column::id("USE CASE"),
+        Column::number("PENDING"),
+        Column::number("REVOKING"),
+        Column::number("SETTLING"),
+        Column::number("SETTLED"),
+    ]);
+    for (name, states) in &view.use_cases {
+        let count = |state| show::count(states.get(&state).copied().unwrap_or(0));
+        table.add_row(std::iter::once(name.to_string()).chain(STATES.map(count)));
+    }
+    Some(table.trim_fmt())
+}
+
+fn routes(view: &StatusView, here: &Here) -> Option<String> {
+    if view.routes.is_empty() {
+        return None;
+    }
+    let mut table = here.table([
+        Column::id("AGENT"),
+        Column::word("REGION"),
+        Column::number("IN FLIGHT"),
+        Column::number("PER SECOND"),
+        Column::text("STATE"),
+    ]);
+    for route in &view.routes {
+        table.add_row([
+            Cell::new(&route.agent_id),
+            Cell::new(route.region),
+            Cell::new(show::count(route.in_flight as u64)),
+            Cell::new(format!("{:.1}", route.per_second)),
+            state(route),
+        ]);
+    }
+    Some(table.trim_fmt())
+}
+
+fn state(route: &RouteView) -> Cell {
+    let Some(reason) = route.resting else { return Cell::new("good") };
+    let reason = match reason {
+        RestReason::TooManyRequests => "429, too many requests",
+        RestReason::Unauthorized => "401, check the service account key",
+        RestReason::Forbidden => "403, may this account act for the agent?",
+        RestReason::Unreachable => "the platform can't be reached",
+    };
+    let wait = route.resumes_in.map(|wait| format!(" for {}", show::span(wait))).unwrap_or_default();
+    Cell::new(format!("rests{wait}: {reason}")).fg(Color::Yellow)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::show::tests::here;
+    use super::*;
+
+    #[test]
+    fn a_screen_shows_trouble_and_fits() {
+        let view: StatusView = serde_json::from_str(
+            r#"{"version":"0.1.0","startedAt":"2026-11-22T09:00:00Z","configHash":"1a2b3c4d",
+            "useCases":{"otp":{"PENDING":1204000,"REVOKING":2},"promotion":{"SETTLED":7}},"inFlight":2,
+            "nextDue":"2026-11-22T12:00:03Z","backlogAge":"12s","settled":{"DELIVERED":812,"REVOKED":120},
+            "lateness":{"count":1204,"p50":"0.003s","p99":"0.012s","max":"1.4s"},
+            "routes":[{"agentId":"welcome-bot","region":"europe","inFlight":2,"perSecond":50.0},
+            {"agentId":"promo-bot","region":"us","inFlight":0,"perSecond":1.5,"resting":"FORBIDDEN","resumesIn":"12s"}],
+            "lastCursor":"1042","earlyEvents":3,"storeError":"the store can't write: No space left on device"}"#,
+        )
+        .unwrap();
+        let screen = anstream::adapter::strip_str(&screen(&view, &here())).to_string();
+        for part in ["started 3 h ago", "1,204,000", "the longest for 12 s", "p99 12 ms", "403", "No space left"] {
+            assert!(screen.contains(part), "{part} is missing:\n{screen}");
+        }
+        assert!(screen.lines().all(|line| line.chars().count() <= 80), "{screen}");
+    }
+}
