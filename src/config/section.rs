@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::near;
 use super::report::{Problem, Span};
 use super::settings::{Origin, Setting};
-use super::value::Value;
+use super::value::{Value, Wrong};
 use crate::model::UseCase;
 
 /// What a walk leaves behind.
@@ -96,7 +96,7 @@ impl<'a> Document<'a> {
         let table = value.get_ref().as_table();
         if table.is_none() {
             let problem = Problem::error(format!("`{name}` is not a table"))
-                .at(value.span(), format!("expected a table, found a {}", value.get_ref().type_str()))
+                .at(value.span(), Wrong::found(value.get_ref(), "a table").label)
                 .help(format!("write [{name}] on a line of its own and its keys below"));
             self.found.problems.push(problem);
         }

@@ -21,7 +21,7 @@ use super::signals::{self, Stop};
 use super::{clock_watch, exit, logs, sockets};
 use crate::clock;
 use crate::config::{self, Config, Loaded};
-use crate::engine::{Doors, Engine, PaceLimits, Settings};
+use crate::engine::{Doors, Engine, PaceLimits, Settings, Tuning};
 use crate::intake::{self, Gate, Limits, signature::ClientTokens, socket::SocketError};
 use crate::platform::{self, RbmClient};
 use crate::store::{Durability, SledStore, StoreError, StoreOptions};
@@ -119,15 +119,13 @@ async fn live(Loaded { config, hash, .. }: Loaded) -> Result<(), Failure> {
     let pending: u64 = snapshot.counts.iter().map(|(.., count)| count).sum();
     info!(path = %config.store.path.display(), messages = pending, "the store is open");
 
-    let policies = Arc::new(config.policies().clone());
-    let engine =
-        Engine::new(doors, store, &snapshot, platform, policies, engine_settings(&config)).map_err(|name| {
-            let words = format!(
-                "messages are waiting under use case {name:?}, which the configuration does not know: \
+    let engine = Engine::new(doors, store, &snapshot, platform, tuning(&config, &hash)).map_err(|name| {
+        let words = format!(
+            "messages wait under use case {name:?}, which the configuration does not know: \
              put [use_cases.{name}] back, with retired = true if it is to take no new ones"
-            );
-            Failure(exit::CONFIG, words)
-        })?;
+        );
+        Failure(exit::CONFIG, words)
+    })?;
     clock_watch::watch(move || teller.clock_stepped()).map_err(|error| Failure::new(exit::SOFTWARE, error))?;
 
     let listener = sockets::api(&config.server.socket, config.server.socket_mode)?;
@@ -212,9 +210,10 @@ fn store_options(config: &Config) -> StoreOptions {
     }
 }
 
-fn engine_settings(config: &Config) -> Settings {
+/// What the engine takes from a configuration, at the start and at each reload.
+pub(super) fn tuning(config: &Config, hash: &str) -> Tuning {
     let (pace, retention) = (&config.pace, &config.retention);
-    Settings {
+    let settings = Settings {
         pace: PaceLimits {
             in_flight: pace.in_flight,
             per_second: pace.per_second,
@@ -225,7 +224,8 @@ fn engine_settings(config: &Config) -> Settings {
         outcomes_max: retention.outcomes as u64,
         early_for: retention.early_events,
         early_max: retention.early_events_max,
-    }
+    };
+    Tuning { policies: config.policies().clone(), settings, config_hash: hash.into() }
 }
 
 /// Without systemd nobody listens, and that is fine.

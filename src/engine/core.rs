@@ -16,10 +16,11 @@ use super::early::EarlyEvents;
 use super::handle::{Command, Described, Refusal, Reply};
 use super::lanes::Lanes;
 use super::pace::{Pace, PaceLimits};
+use super::retune::{CHORES, Tuning};
 use crate::clock::Now;
 use crate::model::{
     self, AgentId, Answer, Event, Identity, LaneId, LaneSpec, Outcome, Policies, Position, Record, Region, Report,
-    Step, Timestamp, TrafficType,
+    Step, Timestamp, TrafficType, UseCase,
 };
 use crate::platform::Order;
 use crate::store::{Change, Cursor, Entry, EntryKind, Snapshot, Store, StoreError, Ticket};
@@ -149,6 +150,8 @@ pub(super) struct Core<S> {
     pub random: fastrand::Rng,
     pub settled: BTreeMap<Outcome, u64>,
     pub lateness: Histogram<u64>,
+    /// Since when each use case has its policy, and from which configuration.
+    pub policy_since: HashMap<UseCase, (Box<str>, Timestamp)>,
 }
 
 impl<S: Store> Core<S> {
@@ -159,14 +162,16 @@ impl<S: Store> Core<S> {
     pub(super) fn new(
         store: S,
         snapshot: &Snapshot,
-        policies: Arc<Policies>,
-        settings: Settings,
+        tuning: Tuning,
         random: fastrand::Rng,
         now: Timestamp,
     ) -> Result<Self, String> {
+        let Tuning { policies, settings, config_hash } = tuning;
+        let policy_since = policies.iter().map(|(name, _)| (name.clone(), (config_hash.clone(), now))).collect();
         let mut core = Self {
             store,
-            policies,
+            policies: Arc::new(policies),
+            policy_since,
             lanes: Lanes::default(),
             routes: Vec::new(),
             route_ids: HashMap::new(),
@@ -196,7 +201,7 @@ impl<S: Store> Core<S> {
         let mut routes = std::mem::take(&mut core.routes);
         let (ids, pace) = (&mut core.route_ids, core.settings.pace);
         core.lanes = Lanes::recover(snapshot, &policies, |spec, lane| route_of(&mut routes, ids, pace, spec, lane))?;
-        core.dirty = (0..routes.len()).collect();
+        core.dirty = (0..routes.len()).chain([CHORES]).collect();
         core.routes = routes;
         Ok(core)
     }
@@ -229,7 +234,11 @@ impl<S: Store> Core<S> {
             self.service(route, now);
         }
         for route in std::mem::take(&mut self.dirty) {
-            self.service(route, now);
+            if route == CHORES {
+                self.count_on();
+            } else {
+                self.service(route, now);
+            }
         }
     }
 
@@ -262,6 +271,10 @@ impl<S: Store> Core<S> {
                 Ok(cursor) => self.reply_when_durable(reply, cursor),
                 Err(refusal) => drop(reply.send(Err(refusal))),
             },
+            Command::Plan(tuning, reply) => drop(reply.send(self.plan(&tuning, now))),
+            Command::Retune(tuning, reply) => drop(reply.send(self.retune(*tuning, now))),
+            Command::Forecast { step, steps, reply } => drop(reply.send(Ok(self.forecast(step, steps, now.wall)))),
+            Command::Explain(identity, reply) => drop(reply.send(self.explain(&identity, now))),
             Command::Status(reply) => drop(reply.send(Ok(self.status(now)))),
         }
     }

@@ -204,6 +204,7 @@ impl<S: Store> Core<S> {
         if let Some(found) = self.lanes.get_mut(lane) {
             found.line_mut(queue).hide(place);
         }
+        self.spread_on(next.position, now.wall);
         if record.attempts.count == 1
             && let Some(lateness) = record.attempts.lateness
         {

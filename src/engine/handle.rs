@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::pace::RestReason;
+use super::retune::Tuning;
 use crate::model::{
     AgentId, Identity, LaneSpec, MessageId, Outcome, Phone, Record, Region, Timestamp, TrafficType, UseCase,
 };
@@ -271,6 +272,90 @@ pub struct RouteStatus {
     pub resting: Option<(RestReason, Duration)>,
 }
 
+/// What a change of policies does, or would do.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Plan {
+    /// In the order of their names.
+    pub use_cases: Vec<PlannedUseCase>,
+    /// The numbers are not complete yet: after a start, what is pending is still being counted.
+    pub counting: bool,
+}
+
+/// What it does to one use case. Deadlines are told apart to ten seconds.
+#[derive(Clone, PartialEq, Debug)]
+pub struct PlannedUseCase {
+    /// Which.
+    pub use_case: UseCase,
+    /// Its policy now, if it has one.
+    pub before: Option<String>,
+    /// Its policy then.
+    pub after: Option<String>,
+    /// Messages that wait for their deadline.
+    pub pending: u64,
+    /// How many of them are due at another time.
+    pub moved: u64,
+    /// By how many milliseconds at least …
+    pub shift_ms_min: Option<i64>,
+    /// … and at most; below zero is earlier.
+    pub shift_ms_max: Option<i64>,
+    /// How many are due at once then.
+    pub due_at_once: u64,
+    /// When the last of those would have left, at the configured pace.
+    pub done_by: Option<Timestamp>,
+}
+
+impl PlannedUseCase {
+    pub(super) fn new(use_case: UseCase) -> Self {
+        Self {
+            use_case,
+            before: None,
+            after: None,
+            pending: 0,
+            moved: 0,
+            shift_ms_min: None,
+            shift_ms_max: None,
+            due_at_once: 0,
+            done_by: None,
+        }
+    }
+}
+
+/// How many messages fall due when.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Forecast {
+    /// The start of the first span.
+    pub from: Timestamp,
+    /// The length of each.
+    pub step: Duration,
+    /// Counts per use case; what is overdue is in the first.
+    pub use_cases: BTreeMap<UseCase, Vec<u64>>,
+    /// Behind the last span.
+    pub later: u64,
+    /// As in [`Plan::counting`].
+    pub counting: bool,
+}
+
+/// Why a message has the deadline it has.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Explained {
+    /// The message, and everything that happened to it.
+    pub message: Described,
+    /// The policy it follows, in words.
+    pub policy: String,
+    /// The configuration that brought the policy …
+    pub config_hash: Box<str>,
+    /// … and when.
+    pub since: Timestamp,
+    /// It waits for a deadline of its own, and the rule does not count.
+    pub own: bool,
+    /// When its DELETE is due: the deadline less the policy's lead.
+    pub release: Timestamp,
+    /// How much before that it may leave.
+    pub spread: Duration,
+    /// Its agent and region rest: why, and for how long yet.
+    pub resting: Option<(RestReason, Duration)>,
+}
+
 /// Where an answer goes.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 
@@ -284,6 +369,10 @@ pub(super) enum Command {
     List { filter: Filter, limit: usize, after: Option<String>, reply: Reply<Page> },
     Outcomes { after: Cursor, limit: usize, agent: Option<AgentId>, reply: Reply<Outcomes> },
     Ack { agent: Option<AgentId>, cursor: Cursor, reply: Reply<Cursor> },
+    Plan(Box<Tuning>, Reply<Plan>),
+    Retune(Box<Tuning>, Reply<Plan>),
+    Forecast { step: Duration, steps: usize, reply: Reply<Forecast> },
+    Explain(Identity, Reply<Explained>),
     Status(Reply<Status>),
 }
 
@@ -369,6 +458,38 @@ impl Handle {
     /// 400 for a cursor that was never given out.
     pub async fn ack(&self, agent: Option<AgentId>, cursor: Cursor) -> Result<Cursor, Refusal> {
         self.ask(|reply| Command::Ack { agent, cursor, reply }).await
+    }
+
+    /// What other policies would do.
+    ///
+    /// # Errors
+    /// 409 if they leave out a use case that has messages pending.
+    pub async fn plan(&self, tuning: Tuning) -> Result<Plan, Refusal> {
+        self.ask(|reply| Command::Plan(Box::new(tuning), reply)).await
+    }
+
+    /// Takes over other policies; all or nothing.
+    ///
+    /// # Errors
+    /// As for [`Handle::plan`].
+    pub async fn retune(&self, tuning: Tuning) -> Result<Plan, Refusal> {
+        self.ask(|reply| Command::Retune(Box::new(tuning), reply)).await
+    }
+
+    /// How many messages fall due in each of `steps` spans of `step` from now.
+    ///
+    /// # Errors
+    /// As for [`Handle::register`].
+    pub async fn forecast(&self, step: Duration, steps: usize) -> Result<Forecast, Refusal> {
+        self.ask(|reply| Command::Forecast { step, steps, reply }).await
+    }
+
+    /// Why a message has the deadline it has.
+    ///
+    /// # Errors
+    /// 404.
+    pub async fn explain(&self, identity: Identity) -> Result<Explained, Refusal> {
+        self.ask(|reply| Command::Explain(identity, reply)).await
     }
 
     /// How the engine is doing.

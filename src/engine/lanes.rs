@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{LaneId, LaneSpec, Place, Policies, Policy, Queue, Timestamp};
+use super::tally::Tally;
+use crate::model::{LaneId, LaneSpec, Place, Policies, Policy, Queue, Rule, Timestamp};
 use crate::store::{Snapshot, Store, StoreError, Ticket};
 
 /// Places kept in memory per queue.
@@ -28,6 +29,8 @@ pub(super) struct Lane {
     pub policy: Arc<Policy>,
     /// The agent and region it shares its pace with.
     pub route: usize,
+    /// Where the policy spreads: when the next message of it has its turn.
+    pub spread_next: Timestamp,
     lines: [Line; Queue::ALL.len()],
 }
 
@@ -47,12 +50,15 @@ pub(super) struct Line {
     moving_fence: Option<Place>,
     /// What the fence was when the daemon last died; says which messages may have been tried.
     pub crash_fence: Option<Place>,
+    /// How many stand at which instant.
+    pub tally: Tally,
 }
 
 impl Line {
     /// A record now stands here.
     pub(super) fn insert(&mut self, place: Place) {
         self.count += 1;
+        self.tally.insert(place);
         if self.complete || self.loaded_to.is_some_and(|last| place <= last) {
             self.near.insert(place);
             if self.near.len() > WINDOW_MAX {
@@ -66,6 +72,7 @@ impl Line {
     /// A record stands here no longer.
     pub(super) fn remove(&mut self, place: Place) {
         self.count = self.count.saturating_sub(1);
+        self.tally.remove(place);
         self.near.remove(&place);
     }
 
@@ -133,6 +140,10 @@ impl Line {
 }
 
 impl Lane {
+    fn new(spec: LaneSpec, policy: Arc<Policy>, route: usize) -> Self {
+        Self { spec, policy, route, spread_next: Timestamp::EPOCH, lines: Default::default() }
+    }
+
     pub(super) fn line(&self, queue: Queue) -> &Line {
         &self.lines[queue as usize]
     }
@@ -144,7 +155,10 @@ impl Lane {
     /// When the record at a place has to be looked at.
     pub(super) fn due(&self, queue: Queue, place: Place, retention: Duration) -> Timestamp {
         match queue {
-            Queue::Anchor => self.policy.release(self.policy.rule.deadline(place.order)),
+            Queue::Anchor => {
+                let release = self.policy.release(self.policy.rule.deadline(place.order));
+                release.minus(self.policy.spread).max(self.spread_next).min(release)
+            }
             Queue::Own => self.policy.release(place.order),
             Queue::Retry | Queue::Settling => place.order,
             Queue::Kept => place.order.plus(retention),
@@ -180,14 +194,15 @@ impl Lanes {
     ) -> Result<Self, String> {
         let mut lanes = Self::default();
         for (id, spec) in &snapshot.lanes {
-            let standing: u64 = snapshot.counts.iter().filter(|(lane, ..)| lane == id).map(|(.., count)| *count).sum();
+            let waits = |(lane, queue, count): &(LaneId, Queue, u64)| lane == id && *queue != Queue::Kept && *count > 0;
             let policy = match policies.get(&spec.use_case) {
                 Some(policy) => Arc::clone(policy),
-                None if standing == 0 => continue,
-                None => return Err(spec.use_case.to_string()),
+                None if snapshot.counts.iter().any(waits) => return Err(spec.use_case.to_string()),
+                // All that is left of it is settled, and needs no rule.
+                None => Arc::new(Policy { retired: true, ..Policy::new(Rule::Ttl(Duration::ZERO)) }),
             };
             let route = route(spec, *id);
-            lanes.add(*id, Lane { spec: spec.clone(), policy, route, lines: Default::default() });
+            lanes.add(*id, Lane::new(spec.clone(), policy, route));
         }
         for (id, queue, count) in &snapshot.counts {
             if let Some(lane) = lanes.by_id.get_mut(id) {
@@ -205,9 +220,10 @@ impl Lanes {
 
     /// A lane that did not exist before: it has nothing in the store.
     pub(super) fn create(&mut self, id: LaneId, spec: LaneSpec, policy: Arc<Policy>, route: usize) {
-        let mut lane = Lane { spec, policy, route, lines: Default::default() };
+        let mut lane = Lane::new(spec, policy, route);
         for line in &mut lane.lines {
             line.complete = true;
+            line.tally = Tally::complete();
         }
         self.add(id, lane);
     }
@@ -259,6 +275,10 @@ impl Lanes {
     pub(super) fn fences(&self) -> Vec<(LaneId, Queue)> {
         let all = self.iter().flat_map(|(id, lane)| Queue::ATTEMPTS.map(|queue| (id, queue, lane.line(queue).fence)));
         all.filter(|(.., fence)| fence.is_some()).map(|(id, queue, _)| (id, queue)).collect()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (LaneId, &mut Lane)> {
+        self.by_id.iter_mut().map(|(id, lane)| (*id, lane))
     }
 
     pub(super) fn len(&self) -> usize {

@@ -17,6 +17,8 @@ mod lanes;
 mod pace;
 mod query;
 mod register;
+mod retune;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod wheel;
@@ -31,16 +33,17 @@ use tokio_util::task::TaskTracker;
 use self::core::{Core, Effect, Input};
 use self::wheel::Wheel;
 use crate::clock;
-use crate::model::{Answer, Policies};
+use crate::model::Answer;
 use crate::platform::Platform;
 use crate::store::{Cursor, Snapshot, Store, StoreError, Ticket};
 
 pub use self::core::Settings;
 pub use self::handle::{
-    Described, Draft, Evidence, EvidenceEffect, EvidenceKind, Filter, Handle, Lateness, OnConflict, Outcomes, Own,
-    Page, Refusal, RefusalKind, Registered, RouteStatus, StateKind, Status, Verb,
+    Described, Draft, Evidence, EvidenceEffect, EvidenceKind, Explained, Filter, Forecast, Handle, Lateness, OnConflict,
+    Outcomes, Own, Page, Plan, PlannedUseCase, Refusal, RefusalKind, Registered, RouteStatus, StateKind, Status, Verb,
 };
 pub use self::pace::{PaceLimits, RestReason};
+pub use self::retune::Tuning;
 
 /// Requests that may wait for the engine; beyond that, whoever asks waits to ask.
 const COMMANDS_MAX: usize = 1024;
@@ -127,10 +130,9 @@ impl<S: Store, P: Platform> Engine<S, P> {
         store: S,
         snapshot: &Snapshot,
         platform: Arc<P>,
-        policies: Arc<Policies>,
-        settings: Settings,
+        tuning: Tuning,
     ) -> Result<Self, String> {
-        let core = Core::new(store, snapshot, policies, settings, fastrand::Rng::new(), clock::wall())?;
+        let core = Core::new(store, snapshot, tuning, fastrand::Rng::new(), clock::wall())?;
         let Doors { commands, news, outcomes, teller, .. } = doors;
         outcomes.send_replace(snapshot.last_cursor);
         Ok(Self {

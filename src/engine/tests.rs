@@ -1,7 +1,6 @@
 //! The core driven by hand: real decisions, a store in memory, time that moves when the test says so.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -9,6 +8,7 @@ use tokio::sync::oneshot;
 use super::core::{Core, Effect, Input, Settings};
 use super::handle::*;
 use super::pace::PaceLimits;
+use super::retune::Tuning;
 use crate::clock::Now;
 use crate::model::*;
 use crate::platform::Order;
@@ -40,6 +40,10 @@ fn policies() -> Policies {
     [(name("otp"), otp), (name("promo"), promo)].into_iter().collect()
 }
 
+fn tuning(policies: Policies, settings: Settings) -> Tuning {
+    Tuning { policies, settings, config_hash: "c0ffee".into() }
+}
+
 impl Rig {
     fn new() -> Self {
         Self::with(Settings::default())
@@ -53,7 +57,7 @@ impl Rig {
     fn open(store: MemoryStore, settings: Settings, now: Now) -> Self {
         let snapshot = store.snapshot();
         let random = fastrand::Rng::with_seed(7);
-        let core = Core::new(store, &snapshot, Arc::new(policies()), settings, random, now.wall).unwrap();
+        let core = Core::new(store, &snapshot, tuning(policies(), settings), random, now.wall).unwrap();
         let mut rig = Self { core, now, out: Vec::new(), timers: BTreeMap::new(), disk: true, ticket: 0 };
         rig.settle();
         rig
@@ -541,7 +545,7 @@ fn a_use_case_that_vanished_while_messages_wait_in_it_is_an_error() {
     rig.register(draft("m", "otp"));
     let store = rig.core.store;
     let snapshot = store.snapshot();
-    let without = Arc::new(Policies::default());
-    let opened = Core::new(store, &snapshot, without, Settings::default(), fastrand::Rng::with_seed(1), rig.now.wall);
+    let without = tuning(Policies::default(), Settings::default());
+    let opened = Core::new(store, &snapshot, without, fastrand::Rng::with_seed(1), rig.now.wall);
     assert_eq!(opened.err().as_deref(), Some("otp"));
 }

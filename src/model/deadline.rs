@@ -3,6 +3,7 @@
 //! Every rule is monotone: a later anchor never has an earlier deadline. Lanes rest on that (see [`super::lane`]), so it is
 //! tested over random anchors in every zone that observes daylight saving.
 
+use std::fmt;
 use std::time::Duration;
 
 use jiff::civil::Time;
@@ -35,6 +36,24 @@ impl Rule {
             Self::DailyCutoff { at, zone } => next_cutoff(anchor, *at, zone),
         }
     }
+}
+
+/// In the words of the configuration.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ttl(span) => write!(f, "ttl {}", human(*span)),
+            Self::ExpiresAt(at) => write!(f, "expires at {at}"),
+            Self::DailyCutoff { at, zone } => {
+                write!(f, "daily at {} {}", at.strftime("%H:%M"), zone.iana_name().unwrap_or("UTC"))
+            }
+        }
+    }
+}
+
+/// A duration as people write it: `10m`, `1h 30m`.
+pub fn human(span: Duration) -> String {
+    jiff::SignedDuration::try_from(span).map_or_else(|_| format!("{span:?}"), |span| format!("{span:#}"))
 }
 
 /// The first instant strictly after `anchor` at which clocks in `zone` show `at`.

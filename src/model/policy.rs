@@ -1,9 +1,11 @@
 //! What a use case wants: its deadline rule, and what to do around it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::deadline::human;
 use super::{Rule, Timestamp, TrafficType, UseCase};
 
 /// Undelivered messages are purged by the platform after 30 days; nothing is left to revoke later than that.
@@ -16,6 +18,8 @@ pub struct Policy {
     pub rule: Rule,
     /// Revoke that much before the deadline, so that the SMS is out in time.
     pub lead: Duration,
+    /// Revocations may start that much before, evenly, so that a campaign is through when it ends. Zero: they start then.
+    pub spread: Duration,
     /// How urgent, where the message itself does not say.
     pub traffic_type: TrafficType,
     /// How long to wait for a `DELIVERED` that crosses the DELETE.
@@ -40,6 +44,7 @@ impl Policy {
         Self {
             rule,
             lead: Duration::ZERO,
+            spread: Duration::ZERO,
             traffic_type: TrafficType::default(),
             settle: Duration::from_secs(10),
             on_unknown: OnUnknown::default(),
@@ -56,9 +61,22 @@ impl Policy {
         own.unwrap_or_else(|| self.rule.deadline(anchor))
     }
 
-    /// When the first DELETE may leave.
+    /// When a message's DELETE is due at the latest. Where the policy spreads, it may leave up to `spread` earlier.
     pub fn release(&self, deadline: Timestamp) -> Timestamp {
         deadline.minus(self.lead)
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.rule.fmt(f)?;
+        if !self.lead.is_zero() {
+            write!(f, ", lead {}", human(self.lead))?;
+        }
+        if !self.spread.is_zero() {
+            write!(f, ", spread {}", human(self.spread))?;
+        }
+        if self.retired { f.write_str(", retired") } else { Ok(()) }
     }
 }
 
