@@ -55,8 +55,8 @@ pub struct Config {
     settings: Vec<Setting>,
 }
 
-/// The sections that a running daemon can take over. All others are what it was built from.
-const LIVE: [&str; 4] = ["use_cases", "pace", "retention", "log"];
+/// The keys that a running daemon can take over, by how they begin. All others are what it was built from.
+const LIVE: [&str; 4] = ["use_cases.", "pace.", "retention.", "log.level"];
 
 impl Config {
     /// The policies of all use cases.
@@ -76,7 +76,7 @@ impl Config {
 
     /// What differs, sorted by what it takes to come into effect.
     pub fn diff(old: &Self, new: &Self) -> Diff {
-        let is_live = |key: &str| key.split('.').next().is_some_and(|section| LIVE.contains(&section));
+        let is_live = |key: &str| LIVE.iter().any(|live| key.starts_with(live));
         Diff::new(&old.settings, &new.settings, is_live)
     }
 }

@@ -30,6 +30,8 @@ pub struct Server {
     pub batch_bytes_max: usize,
     /// How many connections are served at a time.
     pub clients_max: usize,
+    /// Whether a changed file is taken over by itself.
+    pub watch_config: bool,
 }
 
 impl Server {
@@ -38,8 +40,9 @@ impl Server {
             socket: section.get_or("socket", env.socket()),
             socket_mode: section.get("socket_mode", Mode(0o660)).0,
             request_bytes_max: section.get("request_bytes_max", Bytes(MIB)).0,
-            batch_bytes_max: section.get("batch_bytes_max", Bytes(64 * MIB)).0,
+            batch_bytes_max: section.get("batch_bytes_max", Bytes(16 * MIB)).0,
             clients_max: size(section.get("clients_max", Count(1024))),
+            watch_config: section.get("watch_config", false),
         };
         let length = server.socket.as_os_str().len();
         if length > SOCKET_PATH_BYTES_MAX {

@@ -1,27 +1,48 @@
-//! Logs: to standard error, where journald picks them up.
+//! Logs: to standard error, where journald picks them up. The level can be changed while the daemon runs.
 
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, reload};
 
 use crate::config::{Log, LogFormat};
+
+/// Changes what is logged.
+pub(super) struct Logs(reload::Handle<EnvFilter, Registry>);
 
 /// Starts logging as configured.
 ///
 /// # Errors
 /// If the filter directives make no sense.
-pub(super) fn start(log: &Log) -> Result<(), ParseError> {
-    let filter = EnvFilter::try_new(&log.level)?;
+pub(super) fn start(log: &Log) -> Result<Logs, String> {
+    let (filter, handle) = reload::Layer::new(filter(log)?);
     let terminal = std::io::stderr().is_terminal();
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let logs = tracing_subscriber::registry().with(filter);
     match log.format {
-        LogFormat::Json => lines.json().init(),
+        LogFormat::Json => logs.with(lines.json()).init(),
         // journald adds the time itself, and colours are for terminals.
-        LogFormat::Auto if !terminal && under_journald() => lines.with_ansi(false).without_time().init(),
-        LogFormat::Auto | LogFormat::Text => lines.with_ansi(terminal).init(),
+        LogFormat::Auto if !terminal && under_journald() => logs.with(lines.with_ansi(false).without_time()).init(),
+        LogFormat::Auto | LogFormat::Text => logs.with(lines.with_ansi(terminal)).init(),
     }
-    Ok(())
+    Ok(Logs(handle))
+}
+
+impl Logs {
+    /// Another level, from a reload.
+    ///
+    /// # Errors
+    /// If the filter directives make no sense.
+    pub(super) fn change(&self, log: &Log) -> Result<(), String> {
+        self.0.reload(filter(log)?).map_err(|error| error.to_string())
+    }
+}
+
+fn filter(log: &Log) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(&log.level).map_err(|error| error.to_string())
 }
 
 /// systemd.exec(5): set where standard output or error is connected to the journal.

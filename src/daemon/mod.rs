@@ -4,7 +4,9 @@
 
 mod clock_watch;
 pub mod exit;
+mod file_watch;
 mod logs;
+mod reload;
 mod run;
 mod signals;
 mod sockets;

@@ -17,12 +17,14 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::logs::Logs;
+use super::reload::Reloader;
 use super::signals::{self, Stop};
-use super::{clock_watch, exit, logs, sockets};
+use super::{clock_watch, exit, file_watch, logs, sockets};
 use crate::clock;
 use crate::config::{self, Config, Loaded};
 use crate::engine::{Doors, Engine, PaceLimits, Settings, Tuning};
-use crate::intake::{self, Gate, Limits, signature::ClientTokens, socket::SocketError};
+use crate::intake::{self, Gate, Limits, desk::Desk, signature::ClientTokens, socket::SocketError};
 use crate::platform::{self, RbmClient};
 use crate::store::{Durability, SledStore, StoreError, StoreOptions};
 
@@ -72,10 +74,13 @@ pub(super) fn run(path: &Path) -> ExitCode {
             return exit::CONFIG.into();
         }
     };
-    if let Err(error) = logs::start(&loaded.config.log) {
-        anstream::eprintln!("error: [log] level: {error}");
-        return exit::CONFIG.into();
-    }
+    let logs = match logs::start(&loaded.config.log) {
+        Ok(logs) => logs,
+        Err(error) => {
+            anstream::eprintln!("error: [log] level: {error}");
+            return exit::CONFIG.into();
+        }
+    };
     for problem in loaded.warnings.problems() {
         warn!(file = %path.display(), "{}", problem.title);
     }
@@ -86,7 +91,7 @@ pub(super) fn run(path: &Path) -> ExitCode {
             return exit::SOFTWARE.into();
         }
     };
-    match runtime.block_on(live(loaded)) {
+    match runtime.block_on(live(path, loaded, logs)) {
         Ok(()) => {
             info!("stopped");
             ExitCode::SUCCESS
@@ -98,7 +103,8 @@ pub(super) fn run(path: &Path) -> ExitCode {
     }
 }
 
-async fn live(Loaded { config, hash, .. }: Loaded) -> Result<(), Failure> {
+async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
+    let Loaded { config, hash, .. } = loaded.clone();
     let started_at = clock::wall();
     let tokens = client_tokens(&config)?;
     let platform = Arc::new(client(&config).map_err(|error| Failure::new(exit::CONFIG, error))?);
@@ -132,12 +138,21 @@ async fn live(Loaded { config, hash, .. }: Loaded) -> Result<(), Failure> {
     let drain = CancellationToken::new();
     let closed = start_engine(engine, drain.clone(), stop.leave.clone())?;
 
+    let (desk, requests) = Desk::open();
+    let changed = if config.server.watch_config {
+        file_watch::watch(path).map_err(|error| Failure::new(exit::SOFTWARE, error))?
+    } else {
+        tokio::sync::mpsc::channel(1).1
+    };
+    let reloader = Reloader { path: path.to_owned(), current: loaded, since: started_at, engine: handle.clone(), logs };
+    tokio::spawn(reloader.run(requests, changed, stop.drain.clone()));
+
     let gate = Gate {
         engine: handle,
+        desk,
         limits: Limits { request_bytes: config.server.request_bytes_max, batch_bytes: config.server.batch_bytes_max },
         tokens,
         started_at,
-        config_hash: hash.clone(),
         stopping: stop.drain.clone(),
     };
     let server = intake::server::run(listener, intake::router(gate), config.server.clients_max, stop.drain.clone());
@@ -229,7 +244,7 @@ pub(super) fn tuning(config: &Config, hash: &str) -> Tuning {
 }
 
 /// Without systemd nobody listens, and that is fine.
-fn tell_systemd(state: &[NotifyState<'_>]) {
+pub(super) fn tell_systemd(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         warn!(%error, "systemd can't be told");
     }

@@ -150,6 +150,8 @@ pub(super) struct Core<S> {
     pub random: fastrand::Rng,
     pub settled: BTreeMap<Outcome, u64>,
     pub lateness: Histogram<u64>,
+    /// The configuration in force.
+    pub config_hash: Box<str>,
     /// Since when each use case has its policy, and from which configuration.
     pub policy_since: HashMap<UseCase, (Box<str>, Timestamp)>,
 }
@@ -172,6 +174,7 @@ impl<S: Store> Core<S> {
             store,
             policies: Arc::new(policies),
             policy_since,
+            config_hash,
             lanes: Lanes::default(),
             routes: Vec::new(),
             route_ids: HashMap::new(),

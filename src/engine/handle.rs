@@ -242,6 +242,8 @@ pub struct Status {
     pub early_events: usize,
     /// Why registrations are refused, if they are.
     pub store_error: Option<String>,
+    /// The configuration in force.
+    pub config_hash: Box<str>,
 }
 
 /// How late first attempts left.

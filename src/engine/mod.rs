@@ -39,8 +39,9 @@ use crate::store::{Cursor, Snapshot, Store, StoreError, Ticket};
 
 pub use self::core::Settings;
 pub use self::handle::{
-    Described, Draft, Evidence, EvidenceEffect, EvidenceKind, Explained, Filter, Forecast, Handle, Lateness, OnConflict,
-    Outcomes, Own, Page, Plan, PlannedUseCase, Refusal, RefusalKind, Registered, RouteStatus, StateKind, Status, Verb,
+    Described, Draft, Evidence, EvidenceEffect, EvidenceKind, Explained, Filter, Forecast, Handle, Lateness,
+    OnConflict, Outcomes, Own, Page, Plan, PlannedUseCase, Refusal, RefusalKind, Registered, RouteStatus, StateKind,
+    Status, Verb,
 };
 pub use self::pace::{PaceLimits, RestReason};
 pub use self::retune::Tuning;
@@ -125,13 +126,7 @@ impl<S: Store, P: Platform> Engine<S, P> {
     ///
     /// # Errors
     /// The name of a use case that has messages in the store and no policy.
-    pub fn new(
-        doors: Doors,
-        store: S,
-        snapshot: &Snapshot,
-        platform: Arc<P>,
-        tuning: Tuning,
-    ) -> Result<Self, String> {
+    pub fn new(doors: Doors, store: S, snapshot: &Snapshot, platform: Arc<P>, tuning: Tuning) -> Result<Self, String> {
         let core = Core::new(store, snapshot, tuning, fastrand::Rng::new(), clock::wall())?;
         let Doors { commands, news, outcomes, teller, .. } = doors;
         outcomes.send_replace(snapshot.last_cursor);

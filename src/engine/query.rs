@@ -131,6 +131,7 @@ impl<S: Store> Core<S> {
             lateness: (count > 0).then_some(Lateness { count, p50, p99, max }),
             last_cursor: self.durable_cursor,
             early_events: self.early.len(),
+            config_hash: self.config_hash.clone(),
             store_error: self.store.writable().err().map(|error| error.to_string()),
         }
     }

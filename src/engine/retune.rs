@@ -114,6 +114,7 @@ impl<S: Store> Core<S> {
         self.settings = tuning.settings;
         self.dirty.extend(0..self.routes.len());
         info!(config = %tuning.config_hash, "policies taken over");
+        self.config_hash = tuning.config_hash;
         Ok(plan)
     }
 
@@ -142,7 +143,9 @@ impl<S: Store> Core<S> {
     /// Why a message has the deadline it has.
     pub(super) fn explain(&self, identity: &Identity, now: Now) -> Result<Explained, Refusal> {
         let message = self.get(identity)?;
-        let Some(lane) = self.lanes.get(message.record.lane) else { unreachable!("every record stands in a lane we know") };
+        let Some(lane) = self.lanes.get(message.record.lane) else {
+            unreachable!("every record stands in a lane we know")
+        };
         let policy = &lane.policy;
         let (config_hash, since) = self.policy_since.get(&lane.spec.use_case).cloned().unwrap_or_default();
         Ok(Explained {

@@ -1,16 +1,14 @@
 //! How many messages stand at which instant: counters, so that a forecast or a plan over ten million messages reads none.
 //!
-//! One counter per [`BUCKET`] of anchors (or own deadlines), kept up with every insert and remove. After a start the counters are
+//! One counter per ten seconds of anchors (or own deadlines), kept up with every insert and remove. After a start the counters are
 //! filled by a scan that goes on a stride at a time beside the work: what stands before the scan's place is counted as it
 //! comes and goes, what stands behind it will be counted when the scan gets there.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use crate::model::{Place, Timestamp};
 
 /// The width of a bucket: what falls into one is told apart no further.
-pub(super) const BUCKET: Duration = Duration::from_secs(10);
 const BUCKET_MS: i64 = 10_000;
 
 /// See the module's documentation.

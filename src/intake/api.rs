@@ -18,9 +18,11 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::desk::Desk;
 use super::events::{self, Unacceptable};
 use super::parse;
 use super::signature::ClientTokens;
+use super::tune;
 use super::wire::{
     AckView, BatchLine, ErrorBody, ErrorView, EventView, LatenessView, ListView, MessageView, OutcomeView,
     OutcomesView, RouteView, StatusView,
@@ -59,15 +61,15 @@ pub struct Gate {
     pub tokens: ClientTokens,
     /// For the status.
     pub started_at: Timestamp,
-    /// For the status.
-    pub config_hash: String,
+    /// For what concerns the daemon itself.
+    pub desk: Desk,
     /// Ends streams and long polls when the daemon stops.
     pub stopping: CancellationToken,
 }
 
 #[derive(Clone)]
-struct Shared {
-    gate: Arc<Gate>,
+pub(super) struct Shared {
+    pub gate: Arc<Gate>,
     batches: Arc<Semaphore>,
 }
 
@@ -82,16 +84,20 @@ pub fn router(gate: Gate) -> Router {
         .route("/v1/outcomes", get(outcomes))
         .route("/v1/outcomes:ack", post(ack))
         .route("/v1/status", get(status))
+        .route("/v1/forecast", get(tune::forecast))
+        .route("/v1/plan", post(tune::plan))
+        .route("/v1/reload", post(tune::reload))
+        .route("/v1/config", get(tune::config))
         .fallback(async || error(404, "NOT_FOUND", "no such path; the README lists what can be asked"))
         .method_not_allowed_fallback(async || error(405, "INVALID_ARGUMENT", "this path knows no such method"))
         .with_state(shared)
 }
 
 /// An answer, or why there is none.
-type Answer = Result<Response, Failure>;
+pub(super) type Answer = Result<Response, Failure>;
 
 /// Everything that is answered in the error's shape.
-struct Failure(ErrorBody);
+pub(super) struct Failure(ErrorBody);
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
@@ -114,7 +120,7 @@ fn error(code: u16, status: &'static str, message: &str) -> Failure {
     Failure(ErrorBody { code, status: Cow::Borrowed(status), message: message.to_owned(), field: None })
 }
 
-fn json<T: serde::Serialize>(code: StatusCode, value: &T) -> Response {
+pub(super) fn json<T: serde::Serialize>(code: StatusCode, value: &T) -> Response {
     match serde_json::to_vec(value) {
         Ok(body) => (code, [(header::CONTENT_TYPE, "application/json")], body).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
@@ -122,7 +128,7 @@ fn json<T: serde::Serialize>(code: StatusCode, value: &T) -> Response {
 }
 
 /// The whole body, within bounds of size and time.
-async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, Failure> {
+pub(super) async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, Failure> {
     match tokio::time::timeout(BODY_TIME, axum::body::to_bytes(body, bytes_max)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(_)) => Err(Refusal {
@@ -200,7 +206,7 @@ async fn register_chunk(gate: &Gate, lines: &[Bytes]) -> Vec<u8> {
     answer
 }
 
-fn identity(agent: &str, message: &str) -> Result<Identity, Refusal> {
+pub(super) fn identity(agent: &str, message: &str) -> Result<Identity, Refusal> {
     let agent = AgentId::new(agent).map_err(|message| Refusal::invalid("agentId", message))?;
     let message_id = MessageId::new(message).map_err(|message| Refusal::invalid("messageId", message))?;
     Ok(Identity { agent, message_id })
@@ -232,26 +238,27 @@ async fn reschedule(
     Ok(json(StatusCode::OK, &MessageView::from(described)))
 }
 
-/// `POST /v1/messages/{agentId}/{messageId}:withdraw` and `:revoke`. An id may hold colons itself: the last one counts.
+/// `POST /v1/messages/{agentId}/{messageId}:withdraw`, `:revoke` and `:explain`. An id may hold colons itself: the last one counts.
 async fn act(State(shared): State<Shared>, Path((agent, message)): Path<(String, String)>) -> Answer {
     let (message, verb) = match message.rsplit_once(':') {
         Some((message, "withdraw")) => (message, Verb::Withdraw),
         Some((message, "revoke")) => (message, Verb::Revoke),
-        _ => return Err(error(404, "NOT_FOUND", "a message can be asked to :withdraw or :revoke")),
+        Some((message, "explain")) => return tune::explain(&shared, &agent, message).await,
+        _ => return Err(error(404, "NOT_FOUND", "of a message one can ask :withdraw, :revoke and :explain")),
     };
     let described = shared.gate.engine.act(identity(&agent, message)?, verb).await?;
     Ok(json(StatusCode::OK, &MessageView::from(described)))
 }
 
 /// Query parameters, each named where it is wrong, and none unknown.
-struct Params(BTreeMap<String, String>);
+pub(super) struct Params(pub BTreeMap<String, String>);
 
 impl Params {
     fn text(&mut self, name: &str) -> Option<String> {
         self.0.remove(name).filter(|value| !value.is_empty())
     }
 
-    fn with<T>(
+    pub(super) fn with<T>(
         &mut self,
         name: &'static str,
         parse: impl FnOnce(&str) -> Result<T, String>,
@@ -267,7 +274,7 @@ impl Params {
         Ok(size.unwrap_or(PAGE_SIZE))
     }
 
-    fn end(self) -> Result<(), Refusal> {
+    pub(super) fn end(self) -> Result<(), Refusal> {
         match self.0.into_keys().next() {
             Some(name) => Err(Refusal::invalid(name, "no such parameter here")),
             None => Ok(()),
@@ -393,7 +400,7 @@ async fn status(State(Shared { gate, .. }): State<Shared>) -> Answer {
     let view = StatusView {
         version: Cow::Borrowed(env!("CARGO_PKG_VERSION")),
         started_at: gate.started_at,
-        config_hash: gate.config_hash.clone(),
+        config_hash: status.config_hash.into(),
         use_cases,
         in_flight: status.in_flight,
         next_due: status.next_due,

@@ -5,11 +5,13 @@
 //! must not know the store or the platform's client, and decides nothing about messages.
 
 mod api;
+pub mod desk;
 mod events;
 mod parse;
 pub mod server;
 pub mod signature;
 pub mod socket;
+mod tune;
 pub mod wire;
 
 pub use api::{Gate, Limits, router};

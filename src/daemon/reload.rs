@@ -1,0 +1,160 @@
+//! The configuration while the daemon runs: one owner, three ways to ask (SIGHUP, the socket, a changed file), one way through.
+//!
+//! All or nothing: a file with an error, a change that needs a restart, or a use case that vanished under its messages leaves
+//! the last good configuration in force, and says so. The file may be replaced, renamed over, or swapped behind a symbolic link
+//! in any number of steps: whatever happens, what counts is what is there when it has been quiet for a moment.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::logs::Logs;
+use super::run::{tell_systemd, tuning};
+use crate::clock;
+use crate::config::{self, Change, Config, Diff, Env, Loaded};
+use crate::engine::{Handle, Plan, Refusal, RefusalKind};
+use crate::intake::desk::Request;
+use crate::intake::wire::{ChangeView, ConfigView, PlannedView, ReloadView, SettingView};
+use crate::model::Timestamp;
+
+/// How long a watched file must be quiet before it is read: editors write in several steps.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// Owns the configuration in force.
+pub(super) struct Reloader {
+    pub path: PathBuf,
+    pub current: Loaded,
+    pub since: Timestamp,
+    pub engine: Handle,
+    pub logs: Logs,
+}
+
+impl Reloader {
+    /// Answers until `stopping` is cancelled. `changed` tells of each change in the file's directory.
+    ///
+    /// # Errors
+    /// If SIGHUP can't be listened to.
+    pub(super) async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<Request>,
+        mut changed: mpsc::Receiver<()>,
+        stopping: CancellationToken,
+    ) -> std::io::Result<()> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => return Ok(()),
+                _ = hangup.recv() => self.told_to("SIGHUP").await,
+                Some(()) = changed.recv() => {
+                    while let Ok(Some(())) = tokio::time::timeout(QUIET, changed.recv()).await {}
+                    self.told_to("the file changed").await;
+                }
+                Some(request) = requests.recv() => match request {
+                    // Whoever asked and went away is not missed.
+                    Request::Reload(reply) => drop(reply.send(self.reload().await)),
+                    Request::Plan(text, reply) => drop(reply.send(self.plan(&text).await)),
+                    Request::Config(reply) => drop(reply.send(Ok(self.view()))),
+                },
+            }
+        }
+    }
+
+    /// A reload whose outcome nobody waits for: the log says how it went.
+    async fn told_to(&mut self, why: &str) {
+        match self.reload().await {
+            Ok(done) if done.applied => info!(config = %done.config_hash, "{why}: configuration taken over"),
+            Ok(_) => info!("{why}: the configuration is the same"),
+            Err(refusal) => error!("{why}: the configuration stays as it was: {}", refusal.message),
+        }
+    }
+
+    async fn reload(&mut self) -> Result<ReloadView, Refusal> {
+        // systemd wants both in one datagram, or it can't tell this reload's READY from an earlier one.
+        if let Ok(since) = NotifyState::monotonic_usec_now() {
+            tell_systemd(&[NotifyState::Reloading, since]);
+        }
+        let result = self.take_over().await;
+        tell_systemd(&[NotifyState::Ready]);
+        result
+    }
+
+    async fn take_over(&mut self) -> Result<ReloadView, Refusal> {
+        let path = self.path.clone();
+        let read = tokio::task::spawn_blocking(move || config::load(&path, &Env::of_process(), clock::wall()));
+        let loaded = read.await.map_err(|error| Refusal::unavailable(error.to_string()))?;
+        let new = loaded.map_err(|report| unusable(&report))?;
+        if new.hash == self.current.hash {
+            return Ok(view(&new, false, &[], Plan::default()));
+        }
+        let diff = self.diff(&new.config)?;
+        let plan = self.engine.retune(tuning(&new.config, &new.hash)).await?;
+        if let Err(error) = self.logs.change(&new.config.log) {
+            warn!(%error, "the log level stays as it was");
+        }
+        let view = view(&new, true, &diff.live, plan);
+        (self.current, self.since) = (new, clock::wall());
+        Ok(view)
+    }
+
+    async fn plan(&self, text: &str) -> Result<ReloadView, Refusal> {
+        let new =
+            config::parse("the plan", text, &Env::of_process(), clock::wall()).map_err(|report| unusable(&report))?;
+        let diff = self.diff(&new.config)?;
+        let plan = self.engine.plan(tuning(&new.config, &new.hash)).await?;
+        Ok(view(&new, false, &diff.live, plan))
+    }
+
+    /// What differs, if a running daemon can take it over.
+    fn diff(&self, new: &Config) -> Result<Diff, Refusal> {
+        let diff = Config::diff(&self.current.config, new);
+        if diff.restart.is_empty() {
+            return Ok(diff);
+        }
+        let keys: Vec<_> = diff.restart.iter().map(|change| change.key.as_str()).collect();
+        let message = format!(
+            "these keys are read at the start only, so nothing of the new file was taken over: {}; \
+             restart the daemon, or put them back",
+            keys.join(", ")
+        );
+        Err(Refusal { kind: RefusalKind::Conflict, message, field: keys.first().map(|key| (*key).to_owned().into()) })
+    }
+
+    fn view(&self) -> ConfigView {
+        let setting = |setting: &config::Setting| SettingView {
+            key: setting.key.clone(),
+            value: setting.value.to_string(),
+            origin: setting.origin.to_string(),
+        };
+        ConfigView {
+            file: self.path.display().to_string(),
+            config_hash: self.current.hash.clone(),
+            loaded_at: self.since,
+            settings: self.current.config.effective().iter().map(setting).collect(),
+        }
+    }
+}
+
+fn unusable(report: &config::Report) -> Refusal {
+    Refusal { kind: RefusalKind::Invalid, message: report.to_string(), field: None }
+}
+
+fn view(loaded: &Loaded, applied: bool, changes: &[Change], plan: Plan) -> ReloadView {
+    let change = |change: &Change| ChangeView {
+        key: change.key.clone(),
+        before: change.before.as_ref().map(ToString::to_string),
+        after: change.after.as_ref().map(ToString::to_string),
+    };
+    ReloadView {
+        config_hash: loaded.hash.clone(),
+        applied,
+        changes: changes.iter().map(change).collect(),
+        use_cases: plan.use_cases.into_iter().map(PlannedView::from).collect(),
+        warnings: (!loaded.warnings.is_empty()).then(|| loaded.warnings.to_string()),
+        counting: plan.counting,
+    }
+}

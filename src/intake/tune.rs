@@ -1,0 +1,57 @@
+//! Routes about policies: what is ahead, why a message has its deadline, what another configuration would do, doing it.
+
+use std::collections::BTreeMap;
+
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+
+use super::api::{Answer, Params, Shared, identity, json, read_body};
+use super::desk::Request;
+use super::wire::{ExplainView, ForecastView};
+use crate::engine::Refusal;
+use crate::model::time::wire_duration;
+
+/// Spans of a forecast.
+const STEPS_MAX: usize = 1000;
+
+pub(super) async fn forecast(State(shared): State<Shared>, Query(params): Query<BTreeMap<String, String>>) -> Answer {
+    let mut params = Params(params);
+    let step = params.with("step", |text| match wire_duration::parse(text) {
+        Ok(step) if step.as_secs() >= 10 => Ok(step),
+        Ok(_) => Err("at least \"10s\": nothing finer is counted".to_owned()),
+        Err(words) => Err(words),
+    })?;
+    let steps = params.with("steps", |text| match text.parse() {
+        Ok(steps) if (1..=STEPS_MAX).contains(&steps) => Ok(steps),
+        _ => Err(format!("a number from 1 to {STEPS_MAX}")),
+    })?;
+    params.end()?;
+    let step = step.unwrap_or(std::time::Duration::from_secs(60));
+    let forecast = shared.gate.engine.forecast(step, steps.unwrap_or(60)).await?;
+    Ok(json(StatusCode::OK, &ForecastView::from(forecast)))
+}
+
+pub(super) async fn explain(shared: &Shared, agent: &str, message: &str) -> Answer {
+    let explained = shared.gate.engine.explain(identity(agent, message)?).await?;
+    Ok(json(StatusCode::OK, &ExplainView::from(explained)))
+}
+
+/// The body is the text of a configuration file.
+pub(super) async fn plan(State(Shared { gate, .. }): State<Shared>, body: Body) -> Answer {
+    let body = read_body(body, gate.limits.request_bytes).await?;
+    let text = String::from_utf8(body.into())
+        .map_err(|_| Refusal::invalid("body", "the body must be the text of a configuration file, in UTF-8"))?;
+    let plan = gate.desk.ask(|reply| Request::Plan(text, reply)).await?;
+    Ok(json(StatusCode::OK, &plan))
+}
+
+pub(super) async fn reload(State(Shared { gate, .. }): State<Shared>) -> Answer {
+    let done = gate.desk.ask(Request::Reload).await?;
+    Ok(json(StatusCode::OK, &done))
+}
+
+pub(super) async fn config(State(Shared { gate, .. }): State<Shared>) -> Answer {
+    let config = gate.desk.ask(Request::Config).await?;
+    Ok(json(StatusCode::OK, &config))
+}
