@@ -17,16 +17,16 @@ impl Value for Duration {
     fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
         let expected = "a duration such as \"10m\", \"1h30m\" or \"30d\"";
         if let Some(number) = value.as_integer() {
-            return Err(Wrong::new(format!("expected {expected}")).help(format!("in seconds: \"{number}s\"")));
+            return Err(Wrong::new("without its unit").help(format!("in seconds: \"{number}s\"")));
         }
         let text = text(value, expected)?;
         let span = SpanParser::new()
             .parse_span(text)
             .and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()))
-            .map_err(|_| Wrong::new(format!("expected {expected}")))?;
-        let span = Self::try_from(span).map_err(|_| Wrong::new("expected a duration that is not negative"))?;
+            .map_err(|_| Wrong::new("not a duration").expected(expected))?;
+        let span = Self::try_from(span).map_err(|_| Wrong::new("negative").expected(expected))?;
         if !span.subsec_nanos().is_multiple_of(1_000_000) {
-            return Err(Wrong::new("finer than a millisecond, which is as fine as deadlines are"));
+            return Err(Wrong::new("too fine").expected("whole milliseconds, which is as fine as deadlines are"));
         }
         Ok(span)
     }
@@ -51,7 +51,7 @@ pub(super) struct Positive(pub(super) Duration);
 impl Value for Positive {
     fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
         match Duration::read(value)? {
-            Duration::ZERO => Err(Wrong::new("expected more than no time at all")),
+            Duration::ZERO => Err(Wrong::new("no time at all").expected("a longer duration")),
             span => Ok(Self(span)),
         }
     }
@@ -70,11 +70,8 @@ impl Value for Timestamp {
             _ => text(value, expected)?.to_owned(),
         };
         Self::parse(&written).map_err(|_| {
-            let wrong = Wrong::new(format!("expected {expected}"));
-            match value {
-                DeValue::Datetime(at) if at.offset.is_none() => wrong.help("\"Z\" is the offset of UTC"),
-                _ => wrong,
-            }
+            let offset = matches!(value, DeValue::Datetime(at) if at.offset.is_some());
+            Wrong::new(if offset { "out of range" } else { "not an instant" }).expected(expected)
         })
     }
 
@@ -94,7 +91,7 @@ impl Value for Time {
         ["%H:%M", "%H:%M:%S"]
             .iter()
             .find_map(|form| Self::strptime(form, &written).ok())
-            .ok_or_else(|| Wrong::new(format!("expected {expected}")))
+            .ok_or_else(|| Wrong::new("not a time of day").expected(expected))
     }
 
     fn show(&self) -> toml::Value {
@@ -111,9 +108,9 @@ impl Value for TimeZone {
         Self::get(name).map_err(|_| {
             let near = zones_near(name);
             let near: Vec<_> = near.iter().map(String::as_str).collect();
-            let wrong = Wrong::new("this machine knows no such time zone");
+            let wrong = Wrong::new("not known to this machine");
             match near.as_slice() {
-                [] => wrong.help("`timedatectl list-timezones` lists them; they come with the package tzdata"),
+                [] => wrong.help("`timedatectl list-timezones` lists them; the package tzdata has them"),
                 near => wrong.help(format!("did you mean {}?", near::list(near, '"'))),
             }
         })

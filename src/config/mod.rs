@@ -1,10 +1,11 @@
 //! From the bytes of a TOML file to a [`Config`], or to a report that helps.
 //!
-//! Reading is one pure function of the text, the environment ([`Env`]) and the time: `revoked check`, the start and a reload
-//! all take this path, and nothing is bound, made or kept on it. The text becomes a tree that knows where each value stands
-//! ([`section`]); each section takes its keys out of it ([`sections`], [`use_cases`]) with types that refuse what is
-//! always wrong ([`value`], [`civil`]); and everything wrong is told at once ([`report`]). What the reading leaves behind
-//! is kept as a list of [`Setting`]s, from which come the effective configuration, its printout and the [`Diff`] of a reload.
+//! Reading is one pure function of the text, the environment ([`Env`]) and the time: `revoked check`, the start and a
+//! reload all take this path, and nothing is bound, made or kept on it. The text becomes a tree that knows where each
+//! value stands (`section`); each section takes its keys out of it (`sections`, `use_cases`) with types that refuse
+//! what is always wrong (`value`, `civil`); and everything wrong is told at once (`report`). What the reading leaves
+//! behind is kept as a list of [`Setting`]s, from which come the effective configuration, its printout and the [`Diff`]
+//! of a reload.
 //!
 //! This room knows what a file may say. What is then done about it is the business of the rooms that get the values.
 
@@ -131,11 +132,13 @@ pub fn parse(name: &str, text: &str, env: &Env, now: Timestamp) -> Result<Loaded
     let retention = document.section("retention", Retention::read);
     let log = document.section("log", Log::read);
     let use_cases = document.use_cases("use_cases", |section| use_cases::read(section, now));
-    if root.get_ref().get("use_cases").is_none() {
-        document.problem(
-            Problem::error("no use cases")
-                .help("without one nothing can be registered; a first one: [use_cases.otp] with ttl = \"10m\""),
-        );
+    let table = root.get_ref().get("use_cases").map(|table| table.get_ref());
+    if table.is_none_or(|table| table.as_table().is_some_and(|all| all.is_empty())) {
+        document.problem(Problem::error("no use cases").help(
+            "without one nothing can be registered; a first one would be\n\
+             [use_cases.otp]\n\
+             ttl = \"10m\"",
+        ));
     }
     let found = document.finish();
     let report = Report::new(name, text, found.problems);
@@ -173,7 +176,10 @@ fn syntax(text: &str, errors: &[toml::de::Error]) -> Vec<Problem> {
         let span = error.span().unwrap_or(0..0);
         let line = text.get(..span.start).map(|before| before.matches('\n').count());
         if line != last_line || line.is_none() {
-            problems.push(Problem::error("not TOML").at(span, error.message()));
+            let bare = error.message().starts_with("string values must be quoted");
+            let quoted = text.get(span.clone()).filter(|_| bare).map(|word| format!("did you mean \"{word}\"?"));
+            let problem = Problem::error("not TOML").at(span, error.message());
+            problems.push(Problem { help: quoted, ..problem });
         }
         last_line = line;
     }

@@ -124,10 +124,26 @@ impl Report {
             title.element(Snippet::source(&self.text).path(&self.name).annotations(marks))
         };
         if let Some(help) = &problem.help {
-            group = group.element(annotate_snippets::Level::HELP.message(help));
+            group = group.element(annotate_snippets::Level::HELP.message(wrap(help)));
         }
         group
     }
+}
+
+/// In lines that fit on a terminal of 80 columns behind `  = help: `.
+fn wrap(text: &str) -> String {
+    let mut wrapped = String::new();
+    let mut column = 0;
+    for word in text.split_inclusive([' ', '\n']) {
+        if column > 0 && column + word.trim_end().len() > 70 {
+            wrapped.truncate(wrapped.trim_end().len());
+            wrapped.push('\n');
+            column = 0;
+        }
+        wrapped += word;
+        column = if word.ends_with('\n') { 0 } else { column + word.len() };
+    }
+    wrapped
 }
 
 impl fmt::Display for Report {

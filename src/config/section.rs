@@ -1,8 +1,9 @@
 //! Reading a table key by key.
 //!
-//! A walk over the spanned tree rather than serde's `deny_unknown_fields`: serde stops at the first thing that is wrong,
-//! and an operator wants to hear all of it at once. Each key is named in one place, where it is read, with its type and
-//! default; that reading leaves behind what is known (so the rest is unknown), what is in force and where it comes from.
+//! A walk over the spanned tree rather than serde's `deny_unknown_fields`: serde stops at the first thing that is
+//! wrong, and an operator wants to hear all of it at once. Each key is named in one place, where it is read, with its
+//! type and default; that reading leaves behind what is known (so the rest is unknown), what is in force and where it
+//! comes from.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -10,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::near;
 use super::report::{Problem, Span};
 use super::settings::{Origin, Setting};
-use super::value::Value;
+use super::value::{Value, Wrong};
 use crate::model::UseCase;
 
 /// What a walk leaves behind.
@@ -96,7 +97,7 @@ impl<'a> Document<'a> {
         let table = value.get_ref().as_table();
         if table.is_none() {
             let problem = Problem::error(format!("`{name}` is not a table"))
-                .at(value.span(), format!("expected a table, found a {}", value.get_ref().type_str()))
+                .at(value.span(), Wrong::found(value.get_ref(), "a table").label)
                 .help(format!("write [{name}] on a line of its own and its keys below"));
             self.found.problems.push(problem);
         }

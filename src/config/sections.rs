@@ -44,12 +44,13 @@ impl Server {
         let length = server.socket.as_os_str().len();
         if length > SOCKET_PATH_BYTES_MAX {
             let problem = Problem::error("`server.socket` is too long for a unix socket");
-            section.problem_at("socket", problem, format!("{length} bytes, {SOCKET_PATH_BYTES_MAX} are possible"));
+            let help = format!("it has {length} bytes; the kernel takes {SOCKET_PATH_BYTES_MAX}");
+            section.problem_at("socket", problem.help(help), "too long");
         }
         if server.socket_mode & 0o002 != 0 {
             let problem = Problem::warning("everybody on this machine may use the socket")
-                .help("\"0660\", with the agents in the group of the socket, lets in only them");
-            section.problem_at("socket_mode", problem, "lets anybody register, withdraw and revoke");
+                .help("\"0660\" and the agents in the group of the socket let in only them");
+            section.problem_at("socket_mode", problem, "anybody can register and revoke");
         }
         if server.batch_bytes_max < server.request_bytes_max {
             let problem = Problem::error("a batch may be no smaller than a single request");
@@ -146,8 +147,9 @@ fn credentials(section: &mut Section<'_>, env: &Env) -> PathBuf {
             // A wrong one has been reported already.
             if section.span("credentials").is_none() {
                 let problem = Problem::error("no credentials for the platform").help(
-                    "set `credentials` in [platform] to the path of the service account's key, \
-                     or have systemd hand it over: LoadCredential=service-account.json:/path/to/key.json",
+                    "set `credentials` in [platform] to the path of the service account's \
+                     key, or have systemd hand it over:\n\
+                     LoadCredential=service-account.json:/path/to/key.json",
                 );
                 section.problem_at("credentials", problem, "`credentials` is missing");
             }
@@ -205,7 +207,7 @@ impl Webhook {
 pub struct Retention {
     /// Settled messages, for events that come late.
     pub settled: Duration,
-    /// Outcomes that nobody has fetched yet, at most.
+    /// Outcomes, at most; then the oldest go, fetched or not.
     pub outcomes: usize,
     /// Events for messages that nobody has registered yet.
     pub early_events: Duration,
@@ -265,7 +267,7 @@ fn size(count: Count) -> usize {
 fn readable(section: &mut Section<'_>, env: &Env, key: &str, path: &std::path::Path) {
     let Err(error) = (env.readable)(path) else { return };
     let problem = Problem::error(format!("can't read {}", path.display())).help(match error.kind() {
-        std::io::ErrorKind::NotFound => "is the path right? It is looked up on the machine where the daemon runs",
+        std::io::ErrorKind::NotFound => "is the path right?",
         std::io::ErrorKind::PermissionDenied => "let the daemon's user read it, or use systemd's LoadCredential=",
         _ => "a plain file is expected here",
     });

@@ -1,6 +1,6 @@
 //! Every value in force, by its key, with where it comes from; and what differs between two configurations.
 //!
-//! Nothing here names a key: the list is a by-product of reading (see [`super::section`]), so that it can't drift from what
+//! Nothing here names a key: the list is a by-product of reading (see `section.rs`), so that it can't drift from what
 //! the daemon really uses.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -42,8 +42,8 @@ pub(super) fn read(section: &mut Section<'_>, now: Timestamp) -> Option<Policy> 
     known_rule.then_some(policy)
 }
 
-/// What happens to the fallback where the truth can't be known and nobody has said: somebody who waits for a code in order to
-/// get in is better off with two of them than with none; for anything else, nobody wants to be told twice.
+/// What happens to the fallback where the truth can't be known and nobody has said: somebody who waits for a code in
+/// order to get in is better off with two of them than with none; for anything else, nobody wants to be told twice.
 fn on_unknown(traffic_type: TrafficType) -> OnUnknown {
     if traffic_type == TrafficType::Authentication { OnUnknown::Send } else { OnUnknown::default() }
 }
@@ -52,12 +52,13 @@ fn rule(section: &mut Section<'_>) -> Option<Rule> {
     let ttl = section.find("ttl").map(|Positive(span)| Rule::Ttl(span));
     let expires_at = section.find("expires_at").map(Rule::ExpiresAt);
     let daily_cutoff = daily_cutoff(section);
-    let given: Vec<_> = RULES.into_iter().filter_map(|key| Some((key, section.span(key)?))).collect();
+    let mut given: Vec<_> = RULES.into_iter().filter_map(|key| section.span(key)).collect();
+    given.sort_by_key(|span| span.start);
     match given.as_slice() {
         [_] => ttl.or(expires_at).or(daily_cutoff),
         [] => {
             let problem = Problem::error(format!("no deadline in [{}]", section.name())).help(
-                "give it one of: ttl = \"10m\", expires_at = \"2026-12-31T23:59:59Z\", \
+                "give it ttl = \"10m\", expires_at = \"2026-12-31T23:59:59Z\", \
                  or daily_cutoff = \"21:00\" with a time_zone",
             );
             let problem = match section.header() {
@@ -69,12 +70,12 @@ fn rule(section: &mut Section<'_>) -> Option<Rule> {
         }
         [first, others @ ..] => {
             let mut problem = Problem::error(format!("more than one deadline in [{}]", section.name())).help(
-                "keep the one that is meant; a message with a deadline of its own brings it when it is registered",
+                "keep the one that is meant; messages that have deadlines of their own bring them when registered",
             );
-            for (_, span) in others {
+            for span in others {
                 problem = problem.at(span.clone(), "and this another");
             }
-            section.problem(problem.at(first.1.clone(), "this is one rule"));
+            section.problem(problem.at(first.clone(), "this is one rule"));
             None
         }
     }
@@ -115,7 +116,7 @@ fn judge(section: &mut Section<'_>, policy: &Policy, now: Timestamp) {
         Rule::ExpiresAt(at) => {
             if at <= now && !policy.retired {
                 let problem = Problem::warning(format!("the deadline of [{}] has passed", section.name())).help(
-                    "what is pending is revoked at once and new messages are refused; \
+                    "what is pending is revoked at once, new messages are refused; \
                      set retired = true if that is meant",
                 );
                 section.problem_at("expires_at", problem, "in the past");
@@ -126,8 +127,8 @@ fn judge(section: &mut Section<'_>, policy: &Policy, now: Timestamp) {
     };
     if policy.lead >= longest {
         let problem = Problem::error("`lead` leaves no time at all")
-            .help("messages would be revoked as soon as they are sent: `lead` is taken off the deadline");
-        section.problem_at("lead", problem, format!("the deadline is at most {} after the send", longest.show()));
+            .help("it is taken off the deadline: messages would be revoked as they are sent");
+        section.problem_at("lead", problem, format!("not less than {}", longest.show()));
     }
     if policy.max_ttl > PLATFORM_KEEPS {
         section.problem_at("max_ttl", beyond_reach("max_ttl"), "more than 30 days");
@@ -135,7 +136,7 @@ fn judge(section: &mut Section<'_>, policy: &Policy, now: Timestamp) {
     // The settle window begins when the revocation is answered, at the earliest `lead` before the deadline.
     if policy.settle > policy.lead.saturating_add(policy.fallback_until) {
         let problem = Problem::warning(format!("no fallback is ever granted in [{}]", section.name()))
-            .help("a grant comes at the end of the settle window; let `fallback_until` be longer than `settle`");
+            .help("a grant comes at the end of the settle window: let `fallback_until` be longer than `settle`");
         let key = if section.span("fallback_until").is_some() { "fallback_until" } else { "settle" };
         section.problem_at(key, problem, "over before the settle window is");
     }
@@ -143,5 +144,5 @@ fn judge(section: &mut Section<'_>, policy: &Policy, now: Timestamp) {
 
 fn beyond_reach(key: &str) -> Problem {
     Problem::error(format!("`{key}` is longer than the platform keeps a message"))
-        .help("undelivered messages are purged after 30 days, and nothing is left to revoke: \"30d\" is the most")
+        .help("undelivered messages are purged after 30 days, then nothing is left to revoke: \"30d\" is the most")
 }

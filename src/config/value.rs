@@ -1,7 +1,8 @@
-//! The types that a value of the file can have: each read from TOML in one way, and written back so that it reads the same.
+//! The types that a value of the file can have: each read from TOML in one way, and written back so that it reads the
+//! same.
 //!
 //! What is always wrong for a type is refused here (a count of nothing, a path that depends on where the daemon was
-//! started). What depends on other keys is judged where the section is read. Times are in [`super::civil`].
+//! started). What depends on other keys is judged where the section is read. Times are in `civil.rs`.
 
 use std::path::PathBuf;
 
@@ -24,9 +25,9 @@ pub(super) trait Value: Sized {
 /// Why something can't stand there.
 #[derive(Debug)]
 pub(super) struct Wrong {
-    /// Stands under the value.
+    /// Stands under the value, so it had better be short.
     pub(super) label: String,
-    /// The remedy, where the label doesn't say it all.
+    /// The remedy, or what was expected instead, where the label doesn't say it all.
     pub(super) help: Option<String>,
 }
 
@@ -35,9 +36,15 @@ impl Wrong {
         Self { label: label.into(), help: None }
     }
 
-    pub(super) fn expected(what: &str, found: &DeValue<'_>) -> Self {
-        let article = if found.is_integer() || found.is_array() { "an" } else { "a" };
-        Self::new(format!("expected {what}, found {article} {}", found.type_str()))
+    /// Another type was expected.
+    pub(super) fn found(value: &DeValue<'_>, expected: &str) -> Self {
+        let article = if value.is_integer() || value.is_array() { "an" } else { "a" };
+        Self::new(format!("found {article} {}", value.type_str())).expected(expected)
+    }
+
+    /// The type is right, but something else was expected.
+    pub(super) fn expected(self, expected: &str) -> Self {
+        self.help(format!("expected {expected}"))
     }
 
     pub(super) fn help(self, help: impl Into<String>) -> Self {
@@ -47,12 +54,12 @@ impl Wrong {
 
 /// The text of a string; any other type is told what was expected.
 pub(super) fn text<'a>(value: &'a DeValue<'_>, expected: &str) -> Result<&'a str, Wrong> {
-    value.as_str().ok_or_else(|| Wrong::expected(expected, value))
+    value.as_str().ok_or_else(|| Wrong::found(value, expected))
 }
 
 impl Value for bool {
     fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
-        value.as_bool().ok_or_else(|| Wrong::expected("true or false", value))
+        value.as_bool().ok_or_else(|| Wrong::found(value, "true or false"))
     }
 
     fn show(&self) -> toml::Value {
@@ -66,11 +73,11 @@ pub(super) struct Count(pub(super) u32);
 
 impl Value for Count {
     fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
-        let expected = "a whole number from 1";
-        let Some(number) = value.as_integer() else { return Err(Wrong::expected(expected, value)) };
+        let expected = format!("a whole number from 1 to {}", u32::MAX);
+        let Some(number) = value.as_integer() else { return Err(Wrong::found(value, &expected)) };
         match u32::from_str_radix(number.as_str(), number.radix()) {
             Ok(count) if count > 0 => Ok(Self(count)),
-            _ => Err(Wrong::new(format!("expected {expected} to {}", u32::MAX))),
+            _ => Err(Wrong::new("out of range").expected(&expected)),
         }
     }
 
@@ -87,10 +94,10 @@ impl Value for Bytes {
     fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
         let expected = "a size such as \"64MiB\"";
         let text = text(value, expected)?;
-        let size = text.parse::<ByteSize>().map_err(|_| Wrong::new(format!("expected {expected}")))?;
+        let size = text.parse::<ByteSize>().map_err(|_| Wrong::new("not a size").expected(expected))?;
         match usize::try_from(size.as_u64()) {
             Ok(bytes) if bytes > 0 => Ok(Self(bytes)),
-            _ => Err(Wrong::new("expected at least one byte")),
+            _ => Err(Wrong::new("out of range").expected("at least one byte")),
         }
     }
 
@@ -108,7 +115,7 @@ impl Value for PathBuf {
     fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
         let text = text(value, "a path")?;
         if !text.starts_with('/') || text.contains('\0') {
-            return Err(Wrong::new("expected an absolute path, one that begins with '/'"));
+            return Err(Wrong::new("not absolute").expected("a path that begins with '/'"));
         }
         Ok(text.into())
     }
@@ -121,7 +128,7 @@ impl Value for PathBuf {
 
 impl Value for Vec<PathBuf> {
     fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
-        let all = value.as_array().ok_or_else(|| Wrong::expected("an array of paths", value))?;
+        let all = value.as_array().ok_or_else(|| Wrong::found(value, "an array of paths"))?;
         all.iter().map(|one| PathBuf::read(one.get_ref())).collect()
     }
 
@@ -141,7 +148,7 @@ impl Value for Mode {
         let octal = (3..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
         match u32::from_str_radix(text, 8) {
             Ok(mode) if octal && mode <= 0o777 => Ok(Self(mode)),
-            _ => Err(Wrong::new(format!("expected {expected}"))),
+            _ => Err(Wrong::new("not permissions").expected(expected)),
         }
     }
 
@@ -168,11 +175,15 @@ impl Value for Url {
                 return Err(Wrong::new("plain http to another machine")
                     .help("the access token would go over the wire in the clear: use https, or a loopback address"));
             }
-            _ => return Err(Wrong::new("expected https://…, or http://… to a loopback address")),
+            _ => {
+                return Err(
+                    Wrong::new("neither http nor https").expected("https://…, or http://… to a loopback address")
+                );
+            }
         }
         let user = !url.username().is_empty() || url.password().is_some();
         if user || url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-            return Err(Wrong::new("expected only a host and perhaps a port")
+            return Err(Wrong::new("more than a host and a port")
                 .help(format!("write \"{}\"", url.origin().ascii_serialization())));
         }
         Ok(url)
@@ -189,15 +200,15 @@ pub(super) struct Directives(pub(super) String);
 impl Value for Directives {
     fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
         const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
-        let expected = "a level such as \"info\", or levels by module such as \"info,revoked::platform=debug\"";
+        let expected = "a level such as \"info\" or \"info,revoked::platform=debug\"";
         let text = text(value, expected)?;
         // The filter takes any lone word for the name of a module, so that "inof" would silence all the others.
         for word in text.split(',').map(str::trim).filter(|word| !word.contains(['=', '['])) {
             if !LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word)) {
-                let wrong = Wrong::new(format!("expected {expected}"));
+                let wrong = Wrong::new("not a level");
                 return Err(match near::nearest(word, LEVELS) {
                     Some(level) => wrong.help(format!("did you mean \"{level}\"?")),
-                    None => wrong.help(format!("the levels are {}", near::list(&LEVELS, '"'))),
+                    None => wrong.expected(expected),
                 });
             }
         }
@@ -224,10 +235,10 @@ impl<T: Choice> Value for T {
         if let Some((_, choice)) = T::WORDS.iter().find(|(word, _)| *word == text) {
             return Ok(*choice);
         }
-        let wrong = Wrong::new(format!("expected {expected}"));
+        let wrong = Wrong::new("not one of the choices");
         Err(match near::nearest(text, words) {
             Some(word) => wrong.help(format!("did you mean \"{word}\"?")),
-            None => wrong,
+            None => wrong.expected(&expected),
         })
     }
 

@@ -1,0 +1,248 @@
+//! What an operator reads when the configuration is wrong: every mistake is named, pointed at, and told all at once.
+
+use std::io;
+use std::path::Path;
+
+use proptest::prelude::*;
+use revoked::config::{self, Env, Level, Report};
+use revoked::model::Timestamp;
+
+const EXAMPLE: &str = include_str!("../config.toml.example");
+const SLIPS: &str = include_str!("fixtures/config/slips.toml");
+/// A use case with nothing wrong, so that a test can be about something else.
+const OTP: &str = "[use_cases.otp]\nttl = \"10m\"\n";
+
+/// A machine under systemd, all of whose files can be read.
+fn env() -> Env {
+    Env {
+        system: true,
+        xdg_runtime_dir: None,
+        state_directory: None,
+        credentials_directory: Some("/run/credentials/revoked.service".into()),
+        readable: |_| Ok(()),
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::parse("2026-11-22T17:00:00Z").expect("RFC 3339")
+}
+
+fn report(text: &str) -> Report {
+    config::parse("config.toml", text, &env(), now()).map_or_else(|report| report, |loaded| loaded.warnings)
+}
+
+/// Level, title, and the text that the caret points at.
+fn told(text: &str) -> Vec<(Level, String, String)> {
+    let problems = report(text).problems().to_vec();
+    let place = |span: Option<config::Span>| span.map_or(String::new(), |span| text[span].to_owned());
+    problems.into_iter().map(|problem| (problem.level, problem.title.clone(), place(problem.span()))).collect()
+}
+
+#[test]
+fn all_slips_of_a_file_are_told_at_once() {
+    assert_eq!(report(SLIPS).to_string().trim(), include_str!("fixtures/config/slips.report").trim());
+}
+
+#[test]
+fn a_report_fits_a_terminal_of_80_columns() {
+    for line in report(SLIPS).to_string().lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+}
+
+#[test]
+fn colours_are_for_terminals() {
+    assert!(report(SLIPS).styled().contains("\u{1b}["));
+    assert!(!report(SLIPS).to_string().contains('\u{1b}'));
+}
+
+#[test]
+fn each_error_is_named_and_pointed_at() {
+    let cases: [(&str, &str, &str); 41] = [
+        // The file as a whole.
+        ("", "no use cases", ""),
+        ("[use_cases]", "no use cases", ""),
+        ("use_cases = 1", "`use_cases` is not a table", "1"),
+        ("[[server]]", "`server` is not a table", "[[server]]"),
+        ("[servr]", "unknown table `servr` at the top of the file", "servr"),
+        ("ttl = \"10m\"", "unknown table `ttl` at the top of the file", "ttl"),
+        // Sections.
+        ("[server]\nsocket = \"a\"", "invalid value for `server.socket`", "\"a\""),
+        ("[server]\nsocket = 1", "invalid value for `server.socket`", "1"),
+        ("[server]\nsocket_mode = \"1777\"", "invalid value for `server.socket_mode`", "\"1777\""),
+        ("[server]\nsocket_mode = 0o660", "invalid value for `server.socket_mode`", "0o660"),
+        ("[server]\nrequest_bytes_max = \"0\"", "invalid value for `server.request_bytes_max`", "\"0\""),
+        ("[server]\nbatch_bytes_max = \"1B\"", "a batch may be no smaller than a single request", "\"1B\""),
+        ("[server]\nclients_max = -1", "invalid value for `server.clients_max`", "-1"),
+        ("[server]\nclient_max = 1", "unknown key `client_max` in [server]", "client_max"),
+        ("[store]\ncache = 64", "invalid value for `store.cache`", "64"),
+        ("[store]\ndurability = \"disc\"", "invalid value for `store.durability`", "\"disc\""),
+        ("[platform]\nendpoint = \"http://a\"", "invalid value for `platform.endpoint`", "\"http://a\""),
+        ("[platform]\nconnect_timeout = \"0s\"", "invalid value for `platform.connect_timeout`", "\"0s\""),
+        ("[platform]\nconnect_timeout = \"1h\"", "a connection can't take longer than its request", "\"1h\""),
+        ("[platform]\ndefault_region = \"EU\"", "invalid value for `platform.default_region`", "\"EU\""),
+        ("[pace]\nper_second = 0.5", "invalid value for `pace.per_second`", "0.5"),
+        ("[webhook]\nclient_token_files = \"/a\"", "invalid value for `webhook.client_token_files`", "\"/a\""),
+        ("[webhook]\nclient_token_files = [1]", "invalid value for `webhook.client_token_files`", "[1]"),
+        ("[retention]\nsettled = \"1 fortnight\"", "invalid value for `retention.settled`", "\"1 fortnight\""),
+        ("[log]\nformat = \"xml\"", "invalid value for `log.format`", "\"xml\""),
+        // Use cases.
+        ("use_cases.\"a b\".ttl = \"1m\"", "invalid name of a use case in `use_cases.a b`", "\"a b\""),
+        ("use_cases.a = 1", "`use_cases.a` is not a table", "1"),
+        ("[use_cases.a]", "no deadline in [use_cases.a]", "[use_cases.a]"),
+        (
+            "use_cases.a = { ttl = \"1m\", expires_at = 2027-01-01T00:00:00Z }",
+            "more than one deadline in [use_cases.a]",
+            "2027-01-01T00:00:00Z",
+        ),
+        ("use_cases.a.ttl = \"10\"", "invalid value for `use_cases.a.ttl`", "\"10\""),
+        ("use_cases.a.ttl = \"31d\"", "`ttl` is longer than the platform keeps a message", "\"31d\""),
+        (
+            "use_cases.a.expires_at = 2027-01-01T00:00:00",
+            "invalid value for `use_cases.a.expires_at`",
+            "2027-01-01T00:00:00",
+        ),
+        ("use_cases.a.daily_cutoff = \"21:00\"", "`daily_cutoff` without `time_zone`", "\"21:00\""),
+        ("use_cases.a = { ttl = \"1m\", time_zone = \"UTC\" }", "`time_zone` without `daily_cutoff`", "\"UTC\""),
+        (
+            "use_cases.a = { daily_cutoff = \"25:00\", time_zone = \"UTC\" }",
+            "invalid value for `use_cases.a.daily_cutoff`",
+            "\"25:00\"",
+        ),
+        (
+            "use_cases.a = { daily_cutoff = \"21:00\", time_zone = \"Mars\" }",
+            "invalid value for `use_cases.a.time_zone`",
+            "\"Mars\"",
+        ),
+        ("use_cases.a = { ttl = \"1m\", lead = \"60s\" }", "`lead` leaves no time at all", "\"60s\""),
+        (
+            "use_cases.a = { ttl = \"1m\", max_ttl = \"31d\" }",
+            "`max_ttl` is longer than the platform keeps a message",
+            "\"31d\"",
+        ),
+        (
+            "use_cases.a = { ttl = \"1m\", give_up_after = \"0s\" }",
+            "invalid value for `use_cases.a.give_up_after`",
+            "\"0s\"",
+        ),
+        ("use_cases.a = { ttl = \"1m\", retired = 1 }", "invalid value for `use_cases.a.retired`", "1"),
+        (
+            "use_cases.a = { ttl = \"1m\", traffic_type = \"AUTHENTICATION\" }",
+            "invalid value for `use_cases.a.traffic_type`",
+            "\"AUTHENTICATION\"",
+        ),
+    ];
+    for (text, title, place) in cases {
+        let about_use_cases = text.contains("use_cases") || text.is_empty();
+        let text = if about_use_cases { text.to_owned() } else { format!("{text}\n{OTP}") };
+        assert_eq!(told(&text), [(Level::Error, title.to_owned(), place.to_owned())], "{text}");
+    }
+}
+
+#[test]
+fn what_may_be_meant_is_a_warning() {
+    for (text, title, place) in [
+        ("[server]\nsocket_mode = \"0666\"", "everybody on this machine may use the socket", "\"0666\""),
+        ("[pace]\nin_flight = 513", "`pace.in_flight` is never reached", "513"),
+        ("[use_cases.a]\nttl = \"9s\"", "hardly a message is delivered that fast", "\"9s\""),
+        (
+            "[use_cases.a]\nexpires_at = 2026-11-22T17:00:00Z",
+            "the deadline of [use_cases.a] has passed",
+            "2026-11-22T17:00:00Z",
+        ),
+        (
+            "[use_cases.a]\nttl = \"1m\"\nfallback_until = \"9s\"",
+            "no fallback is ever granted in [use_cases.a]",
+            "\"9s\"",
+        ),
+        ("[use_cases.a]\nttl = \"1m\"\nsettle = \"25h\"", "no fallback is ever granted in [use_cases.a]", "\"25h\""),
+    ] {
+        let text = format!("{text}\n{OTP}");
+        assert_eq!(told(&text), [(Level::Warning, title.to_owned(), place.to_owned())], "{text}");
+    }
+    assert!(told("[use_cases.a]\nexpires_at = 2020-01-01T00:00:00Z\nretired = true").is_empty());
+}
+
+#[test]
+fn broken_toml_is_told_line_by_line_and_nothing_is_made_up_besides() {
+    let text = "[use_cases.otp]\nttl = 10m\nttl = \"5m\"\n[pace\n";
+    let told: Vec<_> = told(text).into_iter().map(|(_, _, place)| place).collect();
+    assert_eq!(told, ["10m", "ttl", ""]);
+    assert_eq!(report(text).problems()[0].help.as_deref(), Some("did you mean \"10m\"?"));
+}
+
+#[test]
+fn a_remedy_comes_with_it() {
+    for (text, help) in [
+        ("use_cases.a.tll = \"1m\"", "did you mean `ttl`?"),
+        ("use_cases.a.ttl = 600", "in seconds: \"600s\""),
+        ("use_cases.a = { ttl = \"1m\", traffic_type = \"PROMOTION\" }", "did you mean \"promotion\"?"),
+        ("use_cases.a = { daily_cutoff = \"21:00\", time_zone = \"Berlin\" }", "did you mean \"Europe/Berlin\"?"),
+        ("[platform]\nendpoint = \"https://rbm.example/v1\"", "write \"https://rbm.example\""),
+        ("[store]\nsize = 1", "expected `path`, `cache` or `durability`"),
+    ] {
+        assert!(
+            report(text).problems().iter().any(|problem| problem.help.as_deref() == Some(help)),
+            "{}",
+            report(text)
+        );
+    }
+}
+
+#[test]
+fn credentials_are_missed_wherever_the_requests_go() {
+    let nothing = Env { credentials_directory: None, ..env() };
+    let text = format!("[platform]\nendpoint = \"http://127.0.0.1:8470\"\n{OTP}");
+    let missing = config::parse("config.toml", &text, &nothing, now()).unwrap_err();
+    assert_eq!(missing.problems()[0].title, "no credentials for the platform");
+
+    let gone = Env { readable: |_| Err(io::ErrorKind::NotFound.into()), ..env() };
+    let unreadable = config::parse("config.toml", OTP, &gone, now()).unwrap_err();
+    assert_eq!(unreadable.problems()[0].title, "can't read /run/credentials/revoked.service/service-account.json");
+}
+
+#[test]
+fn a_socket_path_that_the_kernel_cannot_take_is_an_error() {
+    let long = Env { system: false, xdg_runtime_dir: Some(format!("/{}", "x".repeat(100)).into()), ..env() };
+    let refused = config::parse("config.toml", OTP, &long, now()).unwrap_err();
+    assert_eq!(refused.problems()[0].title, "`server.socket` is too long for a unix socket");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_a_report_too() {
+    let missing = config::load(Path::new("/nowhere/config.toml"), &env(), now()).unwrap_err();
+    assert_eq!(
+        missing.to_string(),
+        "error: can't read the configuration: No such file or directory (os error 2)\n\
+         --> /nowhere/config.toml\n \
+         = help: copy config.toml.example to /nowhere/config.toml, or name another file\n         with --config"
+    );
+
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), b"# caf\xe9\n").unwrap();
+    let latin1 = config::load(file.path(), &env(), now()).unwrap_err();
+    assert_eq!(
+        (latin1.problems()[0].title.as_str(), latin1.problems()[0].span()),
+        ("the file is not UTF-8", Some(5..8))
+    );
+    assert!(latin1.to_string().contains(":1:6"), "{latin1}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_text_makes_it_panic(text in any::<String>()) {
+        let _ = report(&text).styled();
+    }
+
+    /// The example with a piece torn out and something else in its place gets further in than mere noise.
+    #[test]
+    fn no_damage_makes_it_panic(from in 0..EXAMPLE.len(), length in 0_usize..40, piece in "[a-z0-9 ='\"\\[\\].:#\n\r\té{}-]{0,12}") {
+        // With the comments gone a cut hits something.
+        let mut text: String = EXAMPLE.lines().filter(|line| !line.starts_with("# ")).flat_map(|line| [line.trim_start_matches('#'), "\n"]).collect();
+        let from = from % text.len();
+        text.replace_range(from..(from + length).min(text.len()), &piece);
+        let _ = report(&text).to_string();
+    }
+}
