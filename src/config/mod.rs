@@ -1,10 +1,11 @@
 //! From the bytes of a TOML file to a [`Config`], or to a report that helps.
 //!
-//! Reading is one pure function of the text, the environment ([`Env`]) and the time: `revoked check`, the start and a reload
-//! all take this path, and nothing is bound, made or kept on it. The text becomes a tree that knows where each value stands
-//! (`section`); each section takes its keys out of it (`sections`, `use_cases`) with types that refuse what is
-//! always wrong (`value`, `civil`); and everything wrong is told at once (`report`). What the reading leaves behind
-//! is kept as a list of [`Setting`]s, from which come the effective configuration, its printout and the [`Diff`] of a reload.
+//! Reading is one pure function of the text, the environment ([`Env`]) and the time: `revoked check`, the start and a
+//! reload all take this path, and nothing is bound, made or kept on it. The text becomes a tree that knows where each
+//! value stands (`section`); each section takes its keys out of it (`sections`, `use_cases`) with types that refuse
+//! what is always wrong (`value`, `civil`); and everything wrong is told at once (`report`). What the reading leaves
+//! behind is kept as a list of [`Setting`]s, from which come the effective configuration, its printout and the [`Diff`]
+//! of a reload.
 //!
 //! This room knows what a file may say. What is then done about it is the business of the rooms that get the values.
 

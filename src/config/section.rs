@@ -1,8 +1,9 @@
 //! Reading a table key by key.
 //!
-//! A walk over the spanned tree rather than serde's `deny_unknown_fields`: serde stops at the first thing that is wrong,
-//! and an operator wants to hear all of it at once. Each key is named in one place, where it is read, with its type and
-//! default; that reading leaves behind what is known (so the rest is unknown), what is in force and where it comes from.
+//! A walk over the spanned tree rather than serde's `deny_unknown_fields`: serde stops at the first thing that is
+//! wrong, and an operator wants to hear all of it at once. Each key is named in one place, where it is read, with its
+//! type and default; that reading leaves behind what is known (so the rest is unknown), what is in force and where it
+//! comes from.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};

@@ -210,7 +210,7 @@ impl Webhook {
 pub struct Retention {
     /// Settled messages, for events that come late.
     pub settled: Duration,
-    /// Outcomes that nobody has fetched yet, at most.
+    /// Outcomes, at most; then the oldest go, fetched or not.
     pub outcomes: usize,
     /// Events for messages that nobody has registered yet.
     pub early_events: Duration,

@@ -43,8 +43,8 @@ pub(super) fn read(section: &mut Section<'_>, now: Timestamp) -> Option<Policy> 
     known_rule.then_some(policy)
 }
 
-/// What happens to the fallback where the truth can't be known and nobody has said: somebody who waits for a code in order to
-/// get in is better off with two of them than with none; for anything else, nobody wants to be told twice.
+/// What happens to the fallback where the truth can't be known and nobody has said: somebody who waits for a code in
+/// order to get in is better off with two of them than with none; for anything else, nobody wants to be told twice.
 fn on_unknown(traffic_type: TrafficType) -> OnUnknown {
     if traffic_type == TrafficType::Authentication { OnUnknown::Send } else { OnUnknown::default() }
 }
@@ -71,7 +71,7 @@ fn rule(section: &mut Section<'_>) -> Option<Rule> {
         }
         [first, others @ ..] => {
             let mut problem = Problem::error(format!("more than one deadline in [{}]", section.name())).help(
-                "keep the one that is meant; a message with a deadline of its own brings it along when it is registered",
+                "keep the one that is meant; messages that have deadlines of their own bring them when registered",
             );
             for span in others {
                 problem = problem.at(span.clone(), "and this another");

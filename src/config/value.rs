@@ -1,4 +1,5 @@
-//! The types that a value of the file can have: each read from TOML in one way, and written back so that it reads the same.
+//! The types that a value of the file can have: each read from TOML in one way, and written back so that it reads the
+//! same.
 //!
 //! What is always wrong for a type is refused here (a count of nothing, a path that depends on where the daemon was
 //! started). What depends on other keys is judged where the section is read. Times are in `civil.rs`.
