@@ -17,9 +17,6 @@ use crate::engine::{OnConflict, StateKind};
 use crate::model::{AgentId, MessageId, Region, Timestamp, UseCase};
 
 /// Ask the daemon that revokes undelivered RCS messages
-///
-/// Everything goes over the daemon's unix socket. People get tables and
-/// sentences, programs get one JSON value per line with --json.
 #[derive(Debug, Parser)]
 #[command(
     name = "revokectl",
@@ -29,7 +26,7 @@ use crate::model::{AgentId, MessageId, Region, Timestamp, UseCase};
 Examples:
   revokectl status
   revokectl register my-bot otp-7731 --phone +12223334444 --use-case otp
-  revokectl outcomes --follow --json --ack
+  revokectl outcomes --follow
 
 Exit codes: 0 done · 1 refused by the daemon · 64 wrong usage · 66 unreadable
 file · 69 no daemon answers · 74 output failed · 76 answer not understood"
@@ -92,12 +89,13 @@ Example:
 Examples:
   revokectl reschedule my-bot promo-9 --in 10m
   revokectl reschedule my-bot promo-9 --at 2026-12-31T23:59:59+09:00")]
+    #[command(override_usage = "revokectl reschedule <AGENT> <MESSAGE> <--at <TIME>|--in <DURATION>>")]
     Reschedule(RescheduleArgs),
     /// Hand in delivery events of the platform
-    ///
-    /// Takes the decoded event or the platform's whole push envelope: a single
-    /// one over as many lines as it likes, or one per line.
     #[command(after_help = "\
+Takes the decoded event or the platform's whole push envelope: a single one over
+as many lines as it likes, or one per line.
+
 Examples:
   revokectl events event.json
   tail -f webhook.ndjson | revokectl events")]
@@ -110,16 +108,17 @@ Examples:
     #[command(after_help = "\
 Examples:
   revokectl outcomes --after 1042
-  revokectl outcomes --follow --json --agent my-bot --ack | ./send-sms
+  revokectl outcomes --follow --agent my-bot --json
 
-An outcome is printed at least once; a grant's id stays the same if it comes
-again. The cursor of a line is what to go on from, and what to acknowledge.")]
+The cursor of an outcome is what to go on from, and what to acknowledge. With
+--ack that is done as soon as it has been printed; a program that must not lose
+an SMS runs `revokectl ack` itself, once the SMS is on its way.")]
     Outcomes(OutcomesArgs),
     /// Acknowledge outcomes up to a cursor
-    ///
-    /// A grant that was acknowledged is not taken back any more, even if the
-    /// message turns out to be delivered.
     #[command(after_help = "\
+An SMS grant that was acknowledged is not taken back any more, even if the
+message turns out to be delivered.
+
 Example:
   revokectl ack 1042 --agent my-bot")]
     Ack {
@@ -150,7 +149,7 @@ pub(super) struct MessageRef {
 
 #[derive(Debug, Args)]
 #[command(override_usage = "\
-revokectl register <AGENT> <MESSAGE> --phone <E164> --use-case <NAME> [OPTIONS]
+revokectl register <AGENT> <MESSAGE> --phone <E164> --use-case <NAME>
        revokectl register --file <FILE>")]
 pub(super) struct RegisterArgs {
     #[command(flatten)]
@@ -299,12 +298,11 @@ mod tests {
 
     #[test]
     fn every_help_fits_80_columns_and_every_command_shows_an_example() {
-        let mut root = Arguments::command().term_width(80);
-        root.build();
-        let mut commands = vec![root.clone()];
-        commands.extend(root.get_subcommands().filter(|command| command.get_name() != "help").cloned());
-        for mut command in commands {
-            let help = command.render_long_help().to_string();
+        let names: Vec<String> =
+            Arguments::command().get_subcommands().map(|name| name.get_name().to_owned()).collect();
+        for name in std::iter::once("").chain(names.iter().map(String::as_str)) {
+            let line = ["revokectl", name, "--help"].into_iter().filter(|word| !word.is_empty());
+            let help = Arguments::command().term_width(80).try_get_matches_from(line).unwrap_err().to_string();
             assert!(help.contains("Example"), "{help}");
             let wide = help.lines().find(|line| line.chars().count() > 80);
             assert_eq!(wide, None, "{help}");

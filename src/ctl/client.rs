@@ -14,22 +14,8 @@ use super::exit::Failure;
 use crate::intake::wire::ErrorView;
 use crate::model::{AgentId, MessageId};
 
-/// Where the daemon listens when it runs as a service.
-const SERVICE_SOCKET: &str = "/run/revoked/revoked.sock";
 /// An answer waits for the disk at most; whoever takes longer is stuck.
 const ANSWER_TIME: Duration = Duration::from_secs(60);
-
-/// The daemon's own rule: the service's socket if there is one or we could be the one to run it, else the user's.
-pub(super) fn default_socket() -> PathBuf {
-    let service = PathBuf::from(SERVICE_SOCKET);
-    if service.exists() || rustix::process::geteuid().is_root() {
-        return service;
-    }
-    match std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty()) {
-        Some(directory) => Path::new(&directory).join("revoked/revoked.sock"),
-        None => service,
-    }
-}
 
 /// Asks the daemon.
 #[derive(Debug)]

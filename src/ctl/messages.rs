@@ -154,15 +154,15 @@ fn table(rows: &[MessageView], here: &Here) -> String {
             (None, state) => Cell::new(show::word(&state)),
         };
         table.add_row([
-            Cell::new(&row.agent_id),
-            Cell::new(&row.message_id),
+            show::id(&row.agent_id),
+            show::id(&row.message_id),
             Cell::new(show::masked(&row.phone)),
-            Cell::new(&row.use_case),
+            show::id(&row.use_case),
             state,
             Cell::new(here.relative(row.deadline)),
         ]);
     }
-    table.trim_fmt()
+    show::text(&table)
 }
 
 /// Everything about a message.
@@ -202,10 +202,8 @@ fn everything(view: &MessageView, here: &Here) -> String {
         let detail = note.detail.as_deref().map(show::plain).unwrap_or_default();
         trail.add_row([format!("  {}", here.exact(note.at)), show::word(&note.what), detail]);
     }
-    let facts = facts.trim_fmt();
-    // The heading of the facts is empty; the message itself stands in its place.
-    let facts = facts.split_once('\n').map_or(facts.as_str(), |(_, rows)| rows);
-    format!("{} {}\n{facts}\n\n{}", view.agent_id, view.message_id, trail.trim_fmt())
+    // The message itself stands where a heading would.
+    format!("{} {}\n{}\n\n{}", view.agent_id, view.message_id, show::rows(&facts), show::text(&trail))
 }
 
 fn grant_line(grant: &GrantView, here: &Here) -> String {

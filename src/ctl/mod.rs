@@ -2,7 +2,7 @@
 //!
 //! Each command parses ([`args`]), asks ([`client`]) and prints ([`output`]); what it prints is rendered by pure functions
 //! of the answer, the time and the width of the terminal ([`show`]), so that every screen is tested as text. This room knows
-//! the wire's types; it must not know the engine or the store, and decides nothing: the daemon does, and says why.
+//! the wire's types and where the socket is; it must not know the engine or the store, and decides nothing: the daemon does, and says why.
 
 mod args;
 mod batch;
@@ -24,6 +24,7 @@ use self::args::{Arguments, Command};
 use self::client::Client;
 use self::exit::Failure;
 use self::output::Output;
+use crate::config::Env;
 
 /// What `revokectl` does. Returns the exit code (see [`exit`]).
 pub fn main() -> ExitCode {
@@ -50,7 +51,7 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let client = Client::new(arguments.socket.unwrap_or_else(client::default_socket))?;
+    let client = Client::new(arguments.socket.unwrap_or_else(|| Env::of_process().socket().0))?;
     let mut out = Output::stdout(arguments.json);
     let done = match arguments.command {
         Command::Register(args) => match args.file {

@@ -160,7 +160,7 @@ fn table(outcomes: &[OutcomeView], here: &Here, headed: bool) -> String {
         Column::wide("TIME", 11),
         Column::wide("OUTCOME", 9),
         Column::wide("SMS", 9),
-        Column::wide("DELETE", 11),
+        Column::wide("LATE", 7),
         Column::id("MESSAGE"),
     ]);
     for outcome in outcomes {
@@ -169,15 +169,11 @@ fn table(outcomes: &[OutcomeView], here: &Here, headed: bool) -> String {
             Cell::new(here.short(outcome.at)),
             Cell::new(show::word(&outcome.outcome)).fg(show::color(outcome.outcome)),
             Cell::new(sms(outcome)),
-            Cell::new(outcome.lateness.map(show::late).unwrap_or_default()),
-            Cell::new(what(outcome)),
+            Cell::new(outcome.lateness.map(show::span).unwrap_or_default()),
+            show::id(what(outcome)),
         ]);
     }
-    let text = table.trim_fmt();
-    match text.split_once('\n') {
-        Some((_, rows)) if !headed => rows.to_owned(),
-        _ => text,
-    }
+    if headed { show::text(&table) } else { show::rows(&table) }
 }
 
 /// Whether the SMS may go out.
@@ -237,7 +233,7 @@ mod tests {
         ));
         let column = |text: &str| text.find("bot 0190").expect(text);
         assert_eq!(column(first.lines().nth(1).unwrap()), column(later.lines().next().unwrap()));
-        assert!(first.contains("send") && first.contains("12 ms late"), "{first}");
+        assert!(first.contains("send") && first.contains("12 ms"), "{first}");
         assert!(later.contains("amended: late proof") && !later.contains("CURSOR"), "{later}");
         assert!(first.lines().chain(later.lines()).all(|line| line.chars().count() <= 80), "{first}\n{later}");
         assert!(!first.contains("3334444"));

@@ -2,6 +2,7 @@
 //!
 //! Pure functions of what is shown and of [`Here`]; the screens of the commands are put together from these.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table, Width, presets};
@@ -79,15 +80,34 @@ impl Here {
                     column.set_cell_alignment(alignment);
                     column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width + 2)));
                 }
-                // Breaks where an id has a joint, and stays whole wherever it fits.
                 Kind::Id => {
-                    column.set_delimiter('-');
+                    column.set_delimiter(JOINT);
                 }
                 Kind::Text => {}
             }
         }
         table
     }
+}
+
+/// Where an id may be broken: behind a dash, which the table would swallow if it were the delimiter itself.
+const JOINT: char = '\u{200b}';
+
+/// The content of an [`Column::id`]: stays whole wherever it fits, and can be put together again where it does not.
+pub(super) fn id(text: impl Display) -> Cell {
+    let text = text.to_string().replace('-', "-\u{200b}").replace(' ', " \u{200b}");
+    Cell::new(text)
+}
+
+/// A table as text.
+pub(super) fn text(table: &Table) -> String {
+    table.trim_fmt().replace(JOINT, "")
+}
+
+/// A table's rows as text, where its heading is not wanted.
+pub(super) fn rows(table: &Table) -> String {
+    let text = text(table);
+    text.split_once('\n').map(|(_, rows)| rows.to_owned()).unwrap_or_default()
 }
 
 /// A column of a table.
@@ -128,7 +148,7 @@ impl Column {
         Self { name, kind: Kind::Wide(width, CellAlignment::Right) }
     }
 
-    /// Broken at its dashes.
+    /// Broken at dashes; see [`id`].
     pub(super) const fn id(name: &'static str) -> Self {
         Self { name, kind: Kind::Id }
     }

@@ -59,8 +59,7 @@ fn facts(view: &StatusView, here: &Here) -> Option<String> {
         let alarm = |text: String| Cell::new(text).fg(Color::Red).add_attribute(Attribute::Bold);
         facts.add_row([alarm("store".to_owned()), alarm(format!("registrations are refused: {}", show::plain(error)))]);
     }
-    // The heading is empty.
-    facts.trim_fmt().split_once('\n').map(|(_, rows)| rows.to_owned())
+    Some(show::rows(&facts))
 }
 
 fn use_cases(view: &StatusView, here: &Here) -> Option<String> {
@@ -76,9 +75,9 @@ fn use_cases(view: &StatusView, here: &Here) -> Option<String> {
     ]);
     for (name, states) in &view.use_cases {
         let count = |state| show::count(states.get(&state).copied().unwrap_or(0));
-        table.add_row(std::iter::once(name.to_string()).chain(STATES.map(count)));
+        table.add_row(std::iter::once(show::id(name)).chain(STATES.map(|state| Cell::new(count(state)))));
     }
-    Some(table.trim_fmt())
+    Some(show::text(&table))
 }
 
 fn routes(view: &StatusView, here: &Here) -> Option<String> {
@@ -94,14 +93,14 @@ fn routes(view: &StatusView, here: &Here) -> Option<String> {
     ]);
     for route in &view.routes {
         table.add_row([
-            Cell::new(&route.agent_id),
+            show::id(&route.agent_id),
             Cell::new(route.region),
             Cell::new(show::count(route.in_flight as u64)),
             Cell::new(format!("{:.1}", route.per_second)),
             state(route),
         ]);
     }
-    Some(table.trim_fmt())
+    Some(show::text(&table))
 }
 
 fn state(route: &RouteView) -> Cell {
