@@ -12,10 +12,10 @@ use super::tally::Tally;
 use crate::model::{LaneId, LaneSpec, Place, Policies, Policy, Queue, Rule, Timestamp};
 use crate::store::{Snapshot, Store, StoreError, Ticket};
 
-/// Places kept in memory per queue.
-const WINDOW_MAX: usize = 4096;
+/// Places kept in memory per queue. Few in tests, so that every one of them goes through the edges of a window.
+pub(super) const WINDOW_MAX: usize = if cfg!(test) { 16 } else { 4096 };
 /// Below this many a window is refilled, well before it runs dry.
-const WINDOW_LOW: usize = 1024;
+const WINDOW_LOW: usize = WINDOW_MAX / 4;
 
 /// Fences are moved when the first place behind one is due within this time …
 const FENCE_LOW: Duration = Duration::from_secs(1);

@@ -18,6 +18,8 @@ mod pace;
 mod query;
 mod register;
 mod retune;
+#[cfg(test)]
+mod retune_tests;
 mod tally;
 #[cfg(test)]
 mod tests;

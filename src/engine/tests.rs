@@ -15,14 +15,14 @@ use crate::platform::Order;
 use crate::store::EntryKind;
 use crate::store::memory::MemoryStore;
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
 /// A core, its surroundings, and what it asked them to do.
-struct Rig {
-    core: Core<MemoryStore>,
-    now: Now,
+pub(super) struct Rig {
+    pub core: Core<MemoryStore>,
+    pub now: Now,
     /// Attempts that left and are not answered.
-    out: Vec<(u64, Order)>,
+    pub out: Vec<(u64, Order)>,
     timers: BTreeMap<usize, Duration>,
     /// Whether what is appended reaches the disk by itself.
     disk: bool,
@@ -40,42 +40,42 @@ fn policies() -> Policies {
     [(name("otp"), otp), (name("promo"), promo)].into_iter().collect()
 }
 
-fn tuning(policies: Policies, settings: Settings) -> Tuning {
+pub(super) fn tuning(policies: Policies, settings: Settings) -> Tuning {
     Tuning { policies, settings, config_hash: "c0ffee".into() }
 }
 
 impl Rig {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with(Settings::default())
     }
 
-    fn with(settings: Settings) -> Self {
+    pub(super) fn with(settings: Settings) -> Self {
         let start = Now { wall: Timestamp::parse("2026-11-22T12:00:00Z").unwrap(), mono: SECOND * 100 };
-        Self::open(MemoryStore::default(), settings, start)
+        Self::open(MemoryStore::default(), policies(), settings, start)
     }
 
-    fn open(store: MemoryStore, settings: Settings, now: Now) -> Self {
+    fn open(store: MemoryStore, policies: Policies, settings: Settings, now: Now) -> Self {
         let snapshot = store.snapshot();
         let random = fastrand::Rng::with_seed(7);
-        let core = Core::new(store, &snapshot, tuning(policies(), settings), random, now.wall).unwrap();
+        let core = Core::new(store, &snapshot, tuning(policies, settings), random, now.wall).unwrap();
         let mut rig = Self { core, now, out: Vec::new(), timers: BTreeMap::new(), disk: true, ticket: 0 };
         rig.settle();
         rig
     }
 
     /// Dies on the spot and comes back over what is on disk.
-    fn crash(self) -> Self {
-        let (settings, now) = (self.core.settings.clone(), self.now);
-        Self::open(self.core.store, settings, now)
+    pub(super) fn crash(self) -> Self {
+        let (policies, settings) = (Policies::clone(&self.core.policies), self.core.settings.clone());
+        Self::open(self.core.store, policies, settings, self.now)
     }
 
     /// Stops in order and comes back.
-    fn restart(self) -> Self {
-        let (settings, now) = (self.core.settings.clone(), self.now);
-        Self::open(self.core.close(), settings, now)
+    pub(super) fn restart(self) -> Self {
+        let (policies, settings) = (Policies::clone(&self.core.policies), self.core.settings.clone());
+        Self::open(self.core.close(), policies, settings, self.now)
     }
 
-    fn tell(&mut self, input: Input) {
+    pub(super) fn tell(&mut self, input: Input) {
         self.core.apply(input, self.now);
         self.settle();
     }
@@ -105,7 +105,7 @@ impl Rig {
     }
 
     /// Lets time pass, waking the core exactly when it asked to be.
-    fn pass(&mut self, span: Duration) {
+    pub(super) fn pass(&mut self, span: Duration) {
         let end = self.now.mono + span;
         while let Some((route, at)) = self.timers.iter().map(|(r, at)| (*r, *at)).min_by_key(|(_, at)| *at) {
             if at > end {
@@ -118,23 +118,23 @@ impl Rig {
         self.move_to(end);
     }
 
-    fn move_to(&mut self, mono: Duration) {
+    pub(super) fn move_to(&mut self, mono: Duration) {
         self.now.wall = self.now.wall.plus(mono - self.now.mono);
         self.now.mono = mono;
     }
 
-    fn ask<T>(&mut self, command: impl FnOnce(Reply<T>) -> Command) -> oneshot::Receiver<Result<T, Refusal>> {
+    pub(super) fn ask<T>(&mut self, command: impl FnOnce(Reply<T>) -> Command) -> oneshot::Receiver<Result<T, Refusal>> {
         let (reply, answer) = oneshot::channel();
         self.tell(Input::Command(command(reply)));
         answer
     }
 
-    fn register(&mut self, draft: Draft) -> Registered {
+    pub(super) fn register(&mut self, draft: Draft) -> Registered {
         let answer = self.ask(|reply| Command::Register(vec![draft], reply)).try_recv();
         answer.unwrap().unwrap().pop().unwrap().unwrap()
     }
 
-    fn evidence(&mut self, id: &str, kind: EvidenceKind) -> EvidenceEffect {
+    pub(super) fn evidence(&mut self, id: &str, kind: EvidenceKind) -> EvidenceEffect {
         let evidence = Evidence { identity: identity(id), phone: phone(), kind };
         self.ask(|reply| Command::Evidence(vec![evidence], reply)).try_recv().unwrap().unwrap()[0]
     }
@@ -144,7 +144,7 @@ impl Rig {
         self.tell(Input::Answered(seq, answer));
     }
 
-    fn get(&mut self, id: &str) -> Described {
+    pub(super) fn get(&mut self, id: &str) -> Described {
         self.core.get(&identity(id)).unwrap()
     }
 
@@ -160,15 +160,15 @@ impl Rig {
     }
 }
 
-fn phone() -> Phone {
+pub(super) fn phone() -> Phone {
     Phone::new("+12223334444").unwrap()
 }
 
-fn identity(id: &str) -> Identity {
+pub(super) fn identity(id: &str) -> Identity {
     Identity { agent: AgentId::new("bot").unwrap(), message_id: MessageId::new(id).unwrap() }
 }
 
-fn draft(id: &str, use_case: &str) -> Draft {
+pub(super) fn draft(id: &str, use_case: &str) -> Draft {
     Draft {
         agent: AgentId::new("bot").unwrap(),
         message_id: MessageId::new(id).unwrap(),
@@ -434,7 +434,7 @@ fn a_window_is_bounded_and_nothing_behind_it_is_dropped() {
             rig.tell(Input::Answered(seq, Answer::Revoked));
         }
         let near: usize = rig.core.lanes.iter().map(|(_, lane)| lane.line(Queue::Anchor).places().count()).sum();
-        assert!(near <= 4096);
+        assert!(near <= super::lanes::WINDOW_MAX);
         assert!(rig.now.mono < SECOND * 2000, "{} of {} left", left.len(), wanted.len());
     }
     assert!(left.is_sorted_by_key(|(at, _)| *at), "the earliest deadline first");
