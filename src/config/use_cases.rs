@@ -37,6 +37,7 @@ pub(super) fn read(section: &mut Section<'_>, now: Timestamp) -> Option<Policy> 
         missed: section.get("missed", default.missed),
         max_ttl: section.get("max_ttl", Positive(default.max_ttl)).0,
         retired: section.get("retired", default.retired),
+        applies_to: section.get("applies_to", default.applies_to),
         rule: default.rule,
     };
     judge(section, &policy, now);

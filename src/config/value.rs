@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 use url::{Host, Url};
 
 use super::near;
-use crate::model::{Missed, OnUnknown, Region, TrafficType};
+use crate::model::{AppliesTo, Missed, OnUnknown, Region, TrafficType};
 
 /// Something that can stand behind a `=`.
 pub(super) trait Value: Sized {
@@ -269,6 +269,10 @@ impl Choice for OnUnknown {
 
 impl Choice for Missed {
     const WORDS: &'static [(&'static str, Self)] = &[("revoke", Self::Revoke), ("moot", Self::Moot)];
+}
+
+impl Choice for AppliesTo {
+    const WORDS: &'static [(&'static str, Self)] = &[("pending", Self::Pending), ("new", Self::New)];
 }
 
 #[cfg(test)]

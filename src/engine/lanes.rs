@@ -176,6 +176,14 @@ impl Lane {
     }
 }
 
+/// The policy of a lane's use case, with the lane's own rule where it keeps one.
+pub(super) fn with_rule_of(spec: &LaneSpec, policy: Arc<Policy>) -> Arc<Policy> {
+    match spec.pinned.as_deref().and_then(Rule::parse) {
+        Some(rule) => Arc::new(Policy { rule, ..Policy::clone(&policy) }),
+        None => policy,
+    }
+}
+
 /// All lanes, by number and by what they are.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
@@ -201,6 +209,7 @@ impl Lanes {
                 // All that is left of it is settled, and needs no rule.
                 None => Arc::new(Policy { retired: true, ..Policy::new(Rule::Ttl(Duration::ZERO)) }),
             };
+            let policy = with_rule_of(spec, policy);
             let route = route(spec, *id);
             lanes.add(*id, Lane::new(spec.clone(), policy, route));
         }
@@ -228,7 +237,24 @@ impl Lanes {
         self.add(id, lane);
     }
 
+    /// The lane keeps the rule it has, and new messages of its kind get another lane.
+    pub(super) fn pin(&mut self, id: LaneId) -> Option<LaneSpec> {
+        let lane = self.by_id.get_mut(&id)?;
+        self.ids.remove(&lane.spec);
+        lane.spec.pinned = Some(lane.policy.rule.to_string().into());
+        Some(lane.spec.clone())
+    }
+
+    /// The lane follows its use case's rule again. Lanes of the same kind may then stand side by side; new messages go to one.
+    pub(super) fn unpin(&mut self, id: LaneId) -> Option<LaneSpec> {
+        let lane = self.by_id.get_mut(&id)?;
+        lane.spec.pinned = None;
+        self.ids.entry(lane.spec.clone()).or_insert(id);
+        Some(lane.spec.clone())
+    }
+
     fn add(&mut self, id: LaneId, lane: Lane) {
+        // Of a pinned kind there may be several, and no new message asks for one.
         self.ids.insert(lane.spec.clone(), id);
         self.by_id.insert(id, lane);
     }

@@ -67,6 +67,7 @@ impl<S: Store> Core<S> {
             agent: draft.agent,
             region: draft.region.unwrap_or(self.settings.default_region),
             traffic_type: draft.traffic_type.unwrap_or(policy.traffic_type),
+            pinned: None,
         };
         if self.lanes.id(&spec).is_none() && self.lanes.len() >= LANES_MAX {
             return Err(Refusal::unavailable("too many combinations of agent, use case and region are in use"));

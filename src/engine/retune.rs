@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use tracing::info;
 
-use super::core::{Core, Effect, Settings};
+use super::core::{Batch, Core, Effect, Settings};
 use super::handle::{Explained, Forecast, Plan, PlannedUseCase, Refusal, RefusalKind};
+use super::lanes::with_rule_of;
 use crate::clock::Now;
-use crate::model::{Identity, LaneId, Policies, Policy, Position, Queue, Timestamp, UseCase};
-use crate::store::{Store, StoreError};
+use crate::model::{AppliesTo, Identity, LaneId, Policies, Policy, Position, Queue, Timestamp, UseCase};
+use crate::store::{Change, Store, StoreError};
 
 /// Places counted in one go by the scan that fills the tallies after a start.
 const COUNTED_MAX: usize = 2048;
@@ -60,13 +61,18 @@ impl<S: Store> Core<S> {
                 }
                 continue;
             };
+            // What is pending keeps its rule where the new one is for new messages only.
+            let after = match after.applies_to {
+                AppliesTo::Pending => Policy::clone(after),
+                AppliesTo::New => Policy { rule: lane.policy.rule.clone(), ..Policy::clone(after) },
+            };
             let row = rows.entry(name.clone()).or_insert_with(|| PlannedUseCase::new(name.clone()));
             row.pending += lane.line(Queue::Anchor).count + lane.line(Queue::Own).count;
             for queue in [Queue::Anchor, Queue::Own] {
                 let tally = &lane.line(queue).tally;
                 counting |= !tally.is_complete();
                 for (at, count) in tally.iter() {
-                    let moved = Moved::new(queue, at, &lane.policy, after);
+                    let moved = Moved::new(queue, at, &lane.policy, &after);
                     if moved.shift_ms != 0 {
                         row.moved += count;
                         row.shift_ms_min = Some(row.shift_ms_min.map_or(moved.shift_ms, |ms| ms.min(moved.shift_ms)));
@@ -101,12 +107,23 @@ impl<S: Store> Core<S> {
                 self.policy_since.insert(name.clone(), (tuning.config_hash.clone(), now.wall));
             }
         }
-        for (_, lane) in self.lanes.iter_mut() {
+        let ids: Vec<LaneId> = self.lanes.iter().map(|(id, _)| id).collect();
+        let mut batch = Batch::default();
+        for id in ids {
+            let Some(lane) = self.lanes.get(id) else { continue };
             // A lane of a use case that is gone holds nothing but what is settled, and that needs no rule.
-            if let Some(policy) = policies.get(&lane.spec.use_case) {
-                lane.policy = Arc::clone(policy);
+            let Some(policy) = policies.get(&lane.spec.use_case) else { continue };
+            let changed = match (policy.applies_to, lane.spec.pinned.is_some()) {
+                (AppliesTo::New, false) if policy.rule != lane.policy.rule => self.lanes.pin(id),
+                (AppliesTo::Pending, true) => self.lanes.unpin(id),
+                _ => None,
+            };
+            batch.changes.extend(changed.map(|spec| Change::Lane(id, spec)));
+            if let Some(lane) = self.lanes.get_mut(id) {
+                lane.policy = with_rule_of(&lane.spec, Arc::clone(policy));
             }
         }
+        self.commit(batch);
         for route in &mut self.routes {
             route.pace.set_limits(tuning.settings.pace);
         }

@@ -57,6 +57,25 @@ fn a_longer_ttl_lets_what_was_nearly_due_wait() {
 }
 
 #[test]
+fn a_rule_for_new_messages_only_leaves_the_pending_ones_theirs_until_it_is_for_all() {
+    let mut rig = Rig::with(unlimited());
+    rig.register(draft("old", "otp"));
+    let for_new = Policy { applies_to: AppliesTo::New, ..Policy::new(Rule::Ttl(SECOND * 60)) };
+    let plan = retune(&mut rig, "otp", for_new.clone()).unwrap();
+    assert_eq!(plan.use_cases[0].moved, 0);
+    rig.register(draft("new", "otp"));
+    // A restart keeps them apart, and so does a change of something else.
+    let mut rig = rig.restart();
+    retune(&mut rig, "otp", Policy { lead: SECOND, ..for_new }).unwrap();
+    let deadline = |rig: &mut Rig, id| rig.get(id).deadline.since(rig.now.wall);
+    assert_eq!((deadline(&mut rig, "old"), deadline(&mut rig, "new")), (SECOND * 600, SECOND * 60));
+    retune(&mut rig, "otp", Policy::new(Rule::Ttl(SECOND * 30))).unwrap();
+    assert_eq!((deadline(&mut rig, "old"), deadline(&mut rig, "new")), (SECOND * 30, SECOND * 30));
+    rig.pass(SECOND * 30);
+    assert_eq!(rig.out.len(), 2);
+}
+
+#[test]
 fn a_use_case_may_not_vanish_under_its_messages_but_may_retire() {
     let mut rig = Rig::with(unlimited());
     rig.register(draft("m", "otp"));

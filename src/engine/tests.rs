@@ -123,7 +123,10 @@ impl Rig {
         self.now.mono = mono;
     }
 
-    pub(super) fn ask<T>(&mut self, command: impl FnOnce(Reply<T>) -> Command) -> oneshot::Receiver<Result<T, Refusal>> {
+    pub(super) fn ask<T>(
+        &mut self,
+        command: impl FnOnce(Reply<T>) -> Command,
+    ) -> oneshot::Receiver<Result<T, Refusal>> {
         let (reply, answer) = oneshot::channel();
         self.tell(Input::Command(command(reply)));
         answer

@@ -45,9 +45,25 @@ impl fmt::Display for Rule {
             Self::Ttl(span) => write!(f, "ttl {}", human(*span)),
             Self::ExpiresAt(at) => write!(f, "expires at {at}"),
             Self::DailyCutoff { at, zone } => {
-                write!(f, "daily at {} {}", at.strftime("%H:%M"), zone.iana_name().unwrap_or("UTC"))
+                let shown = if at.second() == 0 { at.strftime("%H:%M") } else { at.strftime("%H:%M:%S") };
+                write!(f, "daily at {shown} {}", zone.iana_name().unwrap_or("UTC"))
             }
         }
+    }
+}
+
+impl Rule {
+    /// Reads what `Display` writes.
+    pub fn parse(words: &str) -> Option<Self> {
+        if let Some(span) = words.strip_prefix("ttl ") {
+            let span: jiff::SignedDuration = span.parse().ok()?;
+            return Some(Self::Ttl(span.try_into().ok()?));
+        }
+        if let Some(at) = words.strip_prefix("expires at ") {
+            return Some(Self::ExpiresAt(Timestamp::parse(at).ok()?));
+        }
+        let (at, zone) = words.strip_prefix("daily at ")?.split_once(' ')?;
+        Some(Self::DailyCutoff { at: at.parse().ok()?, zone: TimeZone::get(zone).ok()? })
     }
 }
 
@@ -114,6 +130,19 @@ mod tests {
         assert_eq!(rule.deadline(at("2026-03-28T12:00:00Z")), at("2026-03-29T03:30:00+02:00"));
         assert_eq!(rule.deadline(at("2026-10-24T12:00:00Z")), at("2026-10-25T02:30:00+02:00"));
         assert_eq!(rule.deadline(at("2026-10-25T02:30:00+02:00")), at("2026-10-26T02:30:00+01:00"));
+    }
+
+    #[test]
+    fn a_rule_is_read_as_it_is_written() {
+        let rules = [
+            Rule::Ttl(Duration::from_millis(93_784_005)),
+            Rule::ExpiresAt(at("2026-12-31T14:59:59.500Z")),
+            cutoff("Europe/Berlin", "21:00"),
+            cutoff("America/New_York", "02:30:01"),
+        ];
+        for rule in rules {
+            assert_eq!(Rule::parse(&rule.to_string()), Some(rule));
+        }
     }
 
     proptest! {

@@ -23,6 +23,8 @@ pub struct LaneSpec {
     pub region: Region,
     /// How urgent they are.
     pub traffic_type: TrafficType,
+    /// The rule they keep, in its words, since a reload brought another one for new messages only. `None`: their use case's.
+    pub pinned: Option<Box<str>>,
 }
 
 /// The queues of a lane; a message's state says in which one it stands.

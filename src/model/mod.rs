@@ -21,7 +21,7 @@ pub use deadline::Rule;
 pub use grant::{Grant, GrantState};
 pub use id::{AgentId, Identity, MessageId, Phone, Region, TrafficType, UseCase};
 pub use lane::{LaneId, LaneSpec, Place, Position, Queue};
-pub use policy::{Missed, OnUnknown, Policies, Policy};
+pub use policy::{AppliesTo, Missed, OnUnknown, Policies, Policy};
 pub use record::{Attempts, Belief, Note, Outcome, Record, Seen, State, What};
 pub use step::{Answer, Event, Input, Report, Step, step};
 pub use time::Timestamp;

@@ -36,6 +36,8 @@ pub struct Policy {
     pub max_ttl: Duration,
     /// Keeps its rule for what is pending, takes no new messages.
     pub retired: bool,
+    /// Whom a changed rule concerns.
+    pub applies_to: AppliesTo,
 }
 
 impl Policy {
@@ -53,6 +55,7 @@ impl Policy {
             missed: Missed::default(),
             max_ttl: PLATFORM_KEEPS,
             retired: false,
+            applies_to: AppliesTo::default(),
         }
     }
 
@@ -91,6 +94,17 @@ pub enum OnUnknown {
     Hold,
     /// Grant nothing.
     Drop,
+}
+
+/// Whom a rule concerns when a reload brings it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AppliesTo {
+    /// Everything that has no deadline of its own, also what is pending already.
+    #[default]
+    Pending,
+    /// Only what is registered from then on; what is pending keeps the rule it had.
+    New,
 }
 
 /// What becomes of a deadline that passed while the daemon was down.

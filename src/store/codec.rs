@@ -181,6 +181,8 @@ pub(super) struct StoredLane<'a> {
     region: u8,
     #[n(3)]
     traffic_type: u8,
+    #[b(4)]
+    pinned: Option<&'a str>,
 }
 
 /// An early event, in the journal.
@@ -392,6 +394,7 @@ impl<'a> StoredLane<'a> {
             agent: lane.agent.as_str(),
             region: code(&Region::ALL, &lane.region),
             traffic_type: code(&TrafficType::ALL, &lane.traffic_type),
+            pinned: lane.pinned.as_deref(),
         }
     }
 
@@ -401,6 +404,7 @@ impl<'a> StoredLane<'a> {
             agent: AgentId::new(self.agent).map_err(corrupt)?,
             region: of_code(&Region::ALL, self.region)?,
             traffic_type: of_code(&TrafficType::ALL, self.traffic_type)?,
+            pinned: self.pinned.map(Into::into),
         })
     }
 }

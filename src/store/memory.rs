@@ -33,7 +33,10 @@ impl MemoryStore {
     fn apply(&mut self, change: Change) {
         let known = &mut self.snapshot;
         match change {
-            Change::Lane(id, spec) => known.lanes.push((id, spec)),
+            Change::Lane(id, spec) => {
+                known.lanes.retain(|(known, _)| *known != id);
+                known.lanes.push((id, spec));
+            }
             Change::Put { from, record } => {
                 if let Some(from) = from {
                     self.records.remove(&from);

@@ -42,7 +42,7 @@ pub type Cursor = u64;
 /// One change of a batch.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Change {
-    /// A lane exists from now on. Comes before the first record that stands in it.
+    /// A lane exists from now on, or is described anew. Comes before the first record that stands in it.
     Lane(LaneId, LaneSpec),
     /// The record now stands at its position, and no longer at `from`.
     Put {
