@@ -420,7 +420,7 @@ impl<S: Store> Core<S> {
         batch.changes.push(Change::Outcome(self.last_cursor, Box::new(entry)));
         // Trimmed in strides, so that it does not cost a change for each entry.
         let surplus = self.last_cursor.saturating_sub(self.settings.outcomes_max);
-        if surplus > 0 && self.last_cursor % 1024 == 0 {
+        if surplus > 0 && self.last_cursor.is_multiple_of(1024) {
             batch.changes.push(Change::TrimOutcomes(surplus));
         }
     }

@@ -303,10 +303,6 @@ impl Lanes {
         all.filter(|(.., fence)| fence.is_some()).map(|(id, queue, _)| (id, queue)).collect()
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (LaneId, &mut Lane)> {
-        self.by_id.iter_mut().map(|(id, lane)| (*id, lane))
-    }
-
     pub(super) fn len(&self) -> usize {
         self.by_id.len()
     }

@@ -161,7 +161,7 @@ fn matches(record: &Record, filter: &Filter) -> bool {
         && filter.tag.as_ref().is_none_or(|tag| record.tags.contains(tag))
 }
 
-fn unreadable(error: StoreError) -> Refusal {
+fn unreadable(error: impl fmt::Display) -> Refusal {
     Refusal::unavailable(error.to_string())
 }
 
