@@ -232,7 +232,7 @@ fn an_early_event_of_another_handset_is_about_another_message() {
     let mut rig = Rig::new();
     let other = Phone::new("+19998887777").unwrap();
     let evidence = Evidence { identity: identity("m"), phone: other, kind: EvidenceKind::Delivered };
-    let _ = rig.ask(|reply| Command::Evidence(vec![evidence], reply));
+    drop(rig.ask(|reply| Command::Evidence(vec![evidence], reply)));
     assert_eq!(rig.register(draft("m", "otp")).message.record.state, State::Pending);
 }
 
