@@ -7,7 +7,10 @@ use crate::rig::{Rig, draft, message_path, with};
 
 async fn batch(rig: &Rig, body: String) -> Vec<Value> {
     let answer = rig.request(Method::POST, "/v1/messages:batch").body(body).send().await.unwrap();
-    assert_eq!((answer.status().as_u16(), answer.headers()["content-type"].as_bytes()), (200, &b"application/x-ndjson"[..]));
+    assert_eq!(
+        (answer.status().as_u16(), answer.headers()["content-type"].as_bytes()),
+        (200, &b"application/x-ndjson"[..])
+    );
     answer.text().await.unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 

@@ -29,7 +29,9 @@ async fn a_deadline_that_makes_no_sense_is_refused_and_changes_nothing() {
     let rig = Rig::start().await;
     let before = rig.send("m1", "promo").await;
     let at = |delta: TimeDelta| json!({"expireTime": (now() + delta).to_rfc3339()});
-    for wrong in [at(-TimeDelta::seconds(1)), at(TimeDelta::hours(2)), json!({}), json!({"ttl": "1s"}), json!({"expireTime": 7})] {
+    for wrong in
+        [at(-TimeDelta::seconds(1)), at(TimeDelta::hours(2)), json!({}), json!({"ttl": "1s"}), json!({"expireTime": 7})]
+    {
         let (code, answer) = rig.patch("m1", &wrong).await;
         assert_eq!((code, &answer["error"]["field"]), (400, &json!("expireTime")), "{wrong}: {answer}");
     }

@@ -32,7 +32,14 @@ async fn a_wrong_file_gets_its_lines_a_caret_and_a_remedy_from_check_and_from_ru
         let ended = run_to_end(subcommand, &config).await;
         let words = String::from_utf8(ended.stderr).unwrap();
         assert_eq!(ended.status.code(), Some(CONFIG), "{words}");
-        for wanted in [&format!("wrong.toml:{line}:7"), "ttl = 600", "^^^", "600s", &format!("wrong.toml:{}:1", line + 1), "did you mean `settle`"] {
+        for wanted in [
+            &format!("wrong.toml:{line}:7"),
+            "ttl = 600",
+            "^^^",
+            "600s",
+            &format!("wrong.toml:{}:1", line + 1),
+            "did you mean `settle`",
+        ] {
             assert!(words.contains(wanted), "{subcommand}: no {wanted:?} in\n{words}");
         }
     }

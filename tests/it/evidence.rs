@@ -4,7 +4,7 @@ use reqwest::Method;
 use revoked::sandbox::{Behaviour, FaultKind, Options};
 use serde_json::{Value, json};
 
-use crate::rig::{NONE, AGENT, Rig, deletes, draft, message_path, parts};
+use crate::rig::{AGENT, NONE, Rig, deletes, draft, message_path, parts};
 
 #[tokio::test]
 async fn delivered_before_the_registration_settles_it_at_once() {
@@ -38,7 +38,8 @@ async fn early_events_survive_a_crash_and_are_bounded() {
 async fn an_event_for_another_handset_is_not_about_this_message() {
     let rig = Rig::start().await;
     rig.send("m1", "promo").await;
-    let event = json!({"senderPhoneNumber": "+15550199", "eventType": "DELIVERED", "messageId": "m1", "agentId": AGENT});
+    let event =
+        json!({"senderPhoneNumber": "+15550199", "eventType": "DELIVERED", "messageId": "m1", "agentId": AGENT});
     assert_eq!(rig.post("/v1/events", event.to_string()).await.1["effect"], "IGNORED");
     assert_eq!(rig.message("m1").await["state"], "PENDING");
 }

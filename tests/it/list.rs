@@ -51,5 +51,8 @@ async fn pages_show_every_message_once_and_filters_only_those_that_fit() {
         assert_eq!(listed, expected, "{query}");
     }
     let (_, status) = rig.get("/v1/status").await;
-    assert_eq!((&status["useCases"]["promo"]["PENDING"], &status["useCases"]["promo"]["SETTLED"]), (&json!(8), &json!(1)));
+    assert_eq!(
+        (&status["useCases"]["promo"]["PENDING"], &status["useCases"]["promo"]["SETTLED"]),
+        (&json!(8), &json!(1))
+    );
 }

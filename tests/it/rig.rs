@@ -82,8 +82,7 @@ impl Rig {
         let http = client().unix_socket(directory.path().join("sock")).pool_max_idle_per_host(0).build().unwrap();
         let plain = client().build().unwrap();
         let stop = stop.drop_guard();
-        let mut rig =
-            Rig { sandbox, daemon: None, directory, http, plain, cursor: "0".into(), event: 0, _stop: stop };
+        let mut rig = Rig { sandbox, daemon: None, directory, http, plain, cursor: "0".into(), event: 0, _stop: stop };
         rig.configure("config.toml", "sock", "store", more);
         rig.restart().await;
         rig
@@ -212,7 +211,8 @@ impl Rig {
     /// Passes the sandbox's next event on as an agent's webhook does, and tells what it did.
     pub(crate) async fn forward(&mut self) -> String {
         let event = self.event().await;
-        let push = self.request(Method::POST, "/v1/events").header("x-goog-signature", event["signature"].as_str().unwrap());
+        let push =
+            self.request(Method::POST, "/v1/events").header("x-goog-signature", event["signature"].as_str().unwrap());
         let (code, answer) = parts(push.body(event["envelope"].to_string()).send().await.unwrap()).await;
         assert_eq!(code, 200, "{answer}");
         answer["effect"].as_str().unwrap().into()

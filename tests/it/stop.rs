@@ -32,7 +32,10 @@ async fn sigterm_lets_a_request_and_an_attempt_that_are_begun_end_well() {
     rig.sandbox.until(|stats| stats.faults.contains_key(&FaultKind::Slow)).await;
     let body = draft("m2", "promo").to_string();
     let mut client = UnixStream::connect(rig.path("sock")).await.unwrap();
-    let head = format!("POST /v1/messages HTTP/1.1\r\nhost: revoked\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "POST /v1/messages HTTP/1.1\r\nhost: revoked\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
     client.write_all(head.as_bytes()).await.unwrap();
     // Said when the daemon begins to read the body.
     let go_on = read_until(&mut client, |text| text.ends_with("\r\n\r\n")).await;

@@ -1,6 +1,9 @@
 //! A second daemon where one is already: a clear word, the right exit code, and the first one unharmed.
 
-use crate::{daemon::run_to_end, rig::{Rig, draft}};
+use crate::{
+    daemon::run_to_end,
+    rig::{Rig, draft},
+};
 
 /// EX_UNAVAILABLE of sysexits.h.
 const UNAVAILABLE: i32 = 69;
