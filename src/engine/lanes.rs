@@ -297,10 +297,11 @@ impl Lanes {
         routes
     }
 
-    /// The queues that have a fence.
+    /// The queues that have a fence, be it still on its way to the disk.
     pub(super) fn fences(&self) -> Vec<(LaneId, Queue)> {
-        let all = self.iter().flat_map(|(id, lane)| Queue::ATTEMPTS.map(|queue| (id, queue, lane.line(queue).fence)));
-        all.filter(|(.., fence)| fence.is_some()).map(|(id, queue, _)| (id, queue)).collect()
+        let all = self.iter().flat_map(|(id, lane)| Queue::ATTEMPTS.map(|queue| (id, queue, lane.line(queue))));
+        let fenced = all.filter(|(.., line)| line.fence.is_some() || line.fence_is_moving());
+        fenced.map(|(id, queue, _)| (id, queue)).collect()
     }
 
     pub(super) fn len(&self) -> usize {

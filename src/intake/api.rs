@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures_util::stream;
+use http_body_util::{BodyExt as _, Limited};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
@@ -32,6 +33,8 @@ use crate::model::{AgentId, Identity, MessageId, Timestamp, UseCase, time::wire_
 
 /// Longest time a request's body may take.
 const BODY_TIME: Duration = Duration::from_secs(30);
+/// Longest time the rest of a body that is too large may take.
+const DISCARD_TIME: Duration = Duration::from_secs(5);
 /// Longest wait of a long poll.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 const PAGE_SIZE: usize = 100;
@@ -128,19 +131,29 @@ pub(super) fn json<T: serde::Serialize>(code: StatusCode, value: &T) -> Response
 }
 
 /// The whole body, within bounds of size and time.
-pub(super) async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, Failure> {
-    match tokio::time::timeout(BODY_TIME, axum::body::to_bytes(body, bytes_max)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(_)) => Err(Refusal {
-            kind: RefusalKind::Invalid,
-            message: format!(
-                "the body is larger than {bytes_max} bytes, or broke off: split it, or raise the limit in [server]"
-            ),
-            field: None,
+pub(super) async fn read_body(mut body: Body, bytes_max: usize) -> Result<Bytes, Failure> {
+    match tokio::time::timeout(BODY_TIME, Limited::new(&mut body, bytes_max).collect()).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(_)) => {
+            discard(body).await;
+            Err(Refusal {
+                kind: RefusalKind::Invalid,
+                message: format!(
+                    "the body is larger than {bytes_max} bytes, or broke off: split it, or raise the limit in [server]"
+                ),
+                field: None,
+            }
+            .into())
         }
-        .into()),
         Err(_) => Err(error(408, "DEADLINE_EXCEEDED", "the body took too long")),
     }
+}
+
+/// Lets a client finish writing what nobody wants: one that is cut off sees a broken pipe instead of the answer.
+async fn discard(mut body: Body) {
+    let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+    // Whoever takes longer is cut off after all.
+    let _ = tokio::time::timeout(DISCARD_TIME, rest).await;
 }
 
 async fn register(State(Shared { gate, .. }): State<Shared>, body: Body) -> Answer {

@@ -90,6 +90,7 @@ impl Sandbox {
         let shared = Arc::new(Shared {
             world: Mutex::new(World::new(options, tokens, clock::now())),
             agenda_changed: Notify::new(),
+            happened: Notify::new(),
             webhook: Mutex::new(Webhook { url, client_token }),
             client: webhook::client().context("can't make an HTTP client")?,
         });
@@ -149,6 +150,20 @@ impl Sandbox {
         self.shared.with(|world, now| world.happen(happening, now));
     }
 
+    /// Waits until the counters are as wanted. They are looked at whenever something has happened.
+    pub async fn until(&self, wanted: impl Fn(&Stats) -> bool) {
+        loop {
+            // Before the look: what happens between the two must not be missed.
+            let happened = self.shared.happened.notified();
+            tokio::pin!(happened);
+            happened.as_mut().enable();
+            if wanted(&lock(&self.shared.world).stats) {
+                return;
+            }
+            happened.await;
+        }
+    }
+
     /// Waits until it has stopped and all its connections are closed.
     pub async fn stopped(self) {
         self.tasks.wait().await;
@@ -176,6 +191,8 @@ struct Shared {
     world: Mutex<World>,
     /// Told when something was planned that is due before all else.
     agenda_changed: Notify,
+    /// Tells those who wait for the world to be as they want it.
+    happened: Notify,
     webhook: Mutex<Webhook>,
     client: reqwest::Client,
 }
@@ -190,6 +207,7 @@ impl Shared {
         let result = act(&mut world, now);
         let due_after = world.next_due();
         drop(world);
+        self.happened.notify_waiters();
         if due_after.is_some_and(|after| due_before.is_none_or(|before| after < before)) {
             self.agenda_changed.notify_one();
         }

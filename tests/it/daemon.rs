@@ -1,0 +1,106 @@
+//! The daemon as a child process: started until it is ready, ended in one of two ways, its log kept.
+
+use std::{
+    fs::File,
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{ExitStatus, Output, Stdio},
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::{
+    process::{Child, Command},
+    sync::watch,
+};
+
+/// Longer than anything here takes on a busy machine: a test that hangs should say where.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits for what must come.
+pub(crate) async fn soon<T>(what: &str, coming: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, coming).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+}
+
+/// The binary under test, with nothing of this process' environment that it would listen to.
+fn command(subcommand: &str, config: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_revoked"));
+    command.arg(subcommand).arg("--config").arg(config).stdin(Stdio::null()).kill_on_drop(true);
+    for name in ["REVOKED_CONFIG", "JOURNAL_STREAM", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "STATE_DIRECTORY"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs it to its end, which it is to reach by itself.
+pub(crate) async fn run_to_end(subcommand: &str, config: &Path) -> Output {
+    soon("the end of a process", command(subcommand, config).output()).await.unwrap()
+}
+
+/// A running daemon. Killed when dropped, and its log shown if that is because of a panic.
+pub(crate) struct Daemon {
+    child: Child,
+    log: Arc<watch::Sender<String>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Daemon {
+    /// Starts it and returns when it is ready.
+    pub(crate) async fn start(config: &Path) -> Daemon {
+        let mut child = command("run", config).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = File::from(child.stderr.take().unwrap().into_owned_fd().unwrap());
+        let log = Arc::new(watch::Sender::new(String::new()));
+        // A thread rather than a task: in a panic no task runs any more, and the last lines are the ones that matter.
+        let lines = Arc::clone(&log);
+        let reader = thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                lines.send_modify(|log| *log += &(line + "\n"));
+            }
+        });
+        let daemon = Daemon { child, log, reader: Some(reader) };
+        daemon.says(": ready ").await;
+        daemon
+    }
+
+    /// Waits until its log has these words.
+    pub(crate) async fn says(&self, words: &str) {
+        let mut log = self.log.subscribe();
+        let said = log.wait_for(|log| log.contains(words));
+        soon(&format!("the log's {words:?}"), said).await.unwrap();
+    }
+
+    /// Its log up to now.
+    pub(crate) fn log(&self) -> String {
+        self.log.borrow().clone()
+    }
+
+    /// Ends it as a crash would.
+    pub(crate) async fn kill9(mut self) {
+        soon("its end by SIGKILL", self.child.kill()).await.unwrap();
+    }
+
+    /// Asks it to stop.
+    pub(crate) fn terminate(&self) {
+        let pid = Pid::from_raw(self.child.id().unwrap().cast_signed()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        soon("the daemon's end", self.child.wait()).await.unwrap()
+    }
+}
+
+impl Drop for Daemon {
+    #[expect(clippy::print_stderr, reason = "the daemon's log belongs to the report of a failed test")]
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        let _ = self.child.start_kill();
+        let _ = self.reader.take().map(JoinHandle::join);
+        if thread::panicking() {
+            eprintln!("the daemon's log:\n{}", *self.log.borrow());
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The daemon's promises, kept by the real binary on a real socket and a real store, against the sandbox over real HTTP.
+//!
+//! One binary, so that it links once; one promise or one flow per module. Nothing here waits for time to pass in place of
+//! a signal: what is to come is waited for at the outcomes, the sandbox's events and books, the daemon's log, or its exit.
+
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
+mod daemon;
+mod rig;
+
+mod batch;
+mod change;
+mod check;
+mod conflict;
+mod crash;
+mod deadline;
+mod evidence;
+mod forms;
+mod list;
+mod lost_answer;
+mod outcomes;
+mod pace;
+mod refusals;
+mod stop;
+mod two_daemons;
