@@ -3,9 +3,8 @@
 use std::fmt::Write;
 
 use comfy_table::{Attribute, Cell, Color};
-use reqwest::Method;
 
-use super::client::Client;
+use super::client::{Client, Method};
 use super::exit::Failure;
 use super::output::Output;
 use super::show::{self, Column, Here};
