@@ -155,7 +155,7 @@ pub(super) struct RegisterArgs {
     #[command(flatten)]
     pub(super) one: Box<OneMessage>,
     /// Register one JSON object per line from here; - is standard input
-    #[arg(long, value_name = "FILE", exclusive = true)]
+    #[arg(long, value_name = "FILE", conflicts_with = "OneMessage")]
     pub(super) file: Option<PathBuf>,
 }
 
@@ -321,13 +321,14 @@ mod tests {
 
     #[test]
     fn a_file_and_a_message_of_its_own_exclude_each_other() {
-        assert!(parse("revokectl register --file -").is_ok());
+        assert!(parse("revokectl --socket s --json register --file -").is_ok());
         assert!(parse("revokectl register bot m1 --phone +12223334444 --use-case otp").is_ok());
         for wrong in [
             "revokectl register",
             "revokectl register bot",
             "revokectl register bot m1 --phone +12223334444",
             "revokectl register bot m1 --phone +12223334444 --use-case otp --file -",
+            "revokectl register --file - --tag spring",
             "revokectl register bot m1 --phone + --use-case otp --ttl 1m --expire-time 2026-11-22T12:00:00Z",
             "revokectl reschedule bot m1",
             "revokectl reschedule bot m1 --in 1m --at 2026-11-22T12:00:00Z",

@@ -4,9 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
-use reqwest::Method;
-
-use super::client::Client;
+use super::client::{Client, Method};
 use super::exit::Failure;
 use super::output::Output;
 use super::show;

@@ -7,8 +7,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::Response;
 use serde::de::DeserializeOwned;
+
+pub(super) use reqwest::{Method, Url};
 
 use super::exit::Failure;
 use crate::intake::wire::ErrorView;
@@ -61,21 +63,9 @@ impl Client {
         url: Url,
         body: Option<Vec<u8>>,
     ) -> Result<T, Failure> {
-        self.call_with_status(method, url, body).await.map(|(_, answer)| answer)
-    }
-
-    /// The same with the answer's status, where it tells something.
-    pub(super) async fn call_with_status<T: DeserializeOwned>(
-        &self,
-        method: Method,
-        url: Url,
-        body: Option<Vec<u8>>,
-    ) -> Result<(StatusCode, T), Failure> {
         let response = self.send(method, url, body, Some(ANSWER_TIME)).await?;
-        let status = response.status();
         let answer = response.bytes().await.map_err(|error| self.lost(&error))?;
-        let answer = serde_json::from_slice(&answer).map_err(|error| Failure::Protocol(error.to_string()))?;
-        Ok((status, answer))
+        serde_json::from_slice(&answer).map_err(|error| Failure::Protocol(error.to_string()))
     }
 
     /// The same with an answer that is text.
@@ -145,7 +135,8 @@ fn forbidden(socket: &Path) -> String {
     let Ok(found) = fs::metadata(socket) else {
         return format!("not permitted to use {shown}: its directory is closed to this user");
     };
-    if found.mode() & 0o020 == 0 {
+    // Nobody should be told to join root's group.
+    if found.mode() & 0o020 == 0 || found.gid() == 0 {
         return format!("not permitted to use {shown}: only its owner is (user id {}); try sudo", found.uid());
     }
     match group_name(found.gid()) {

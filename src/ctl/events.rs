@@ -3,11 +3,10 @@
 use std::io::{BufRead, Read};
 use std::path::Path;
 
-use reqwest::Method;
 use serde::de::IgnoredAny;
 
 use super::batch::{open, unreadable};
-use super::client::Client;
+use super::client::{Client, Method};
 use super::exit::Failure;
 use super::output::Output;
 use super::show;

@@ -1,11 +1,10 @@
 //! Commands about messages: register one, get, list, withdraw, revoke, reschedule.
 
 use comfy_table::Cell;
-use reqwest::Method;
 use serde_json::json;
 
 use super::args::{ListArgs, MessageRef, OneMessage, RescheduleArgs};
-use super::client::Client;
+use super::client::{Client, Method, Url};
 use super::exit::Failure;
 use super::output::Output;
 use super::show::{self, Column, Here};
@@ -95,7 +94,7 @@ pub(super) async fn list(client: &Client, out: &mut Output, args: ListArgs) -> R
     }
 }
 
-fn list_url(args: &ListArgs, size: u64, token: Option<&str>) -> reqwest::Url {
+fn list_url(args: &ListArgs, size: u64, token: Option<&str>) -> Url {
     let mut url = Client::url(&["messages"]);
     let state = args.state.map(|state| show::word(&state));
     let filters = [

@@ -1,7 +1,7 @@
 //! `revokectl`: arguments in, one call over the daemon's socket, an answer that people or programs can read.
 //!
-//! Each command parses ([`args`]), asks ([`client`]) and prints ([`output`]); what it prints is rendered by pure functions
-//! of the answer, the time and the width of the terminal ([`show`]), so that every screen is tested as text. This room knows
+//! Each command parses (`args`), asks (`client`) and prints (`output`); what it prints is rendered by pure functions
+//! of the answer, the time and the width of the terminal (`show`), so that every screen is tested as text. This room knows
 //! the wire's types and where the socket is; it must not know the engine or the store, and decides nothing: the daemon does, and says why.
 
 mod args;

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use comfy_table::Cell;
-use reqwest::{Method, Url};
 use serde_json::json;
 
 use super::args::OutcomesArgs;
-use super::client::Client;
+use super::client::{Client, Method, Url};
 use super::exit::Failure;
 use super::output::Output;
 use super::show::{self, Column, Here};

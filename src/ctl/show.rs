@@ -33,7 +33,7 @@ impl Here {
 
     /// RFC 3339 in the reader's zone: exact, and can be given back to `--at`.
     pub(super) fn exact(&self, at: Timestamp) -> String {
-        self.format(at, "%Y-%m-%dT%H:%M:%S%.3f%:z")
+        self.format(at, "%Y-%m-%dT%H:%M:%S%.3f%:z").replace("+00:00", "Z")
     }
 
     /// The time of day, or of another day.
@@ -64,7 +64,11 @@ impl Here {
             // Trailing blanks of the last column are trimmed, so they may stand outside.
             table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width.saturating_add(2));
         }
-        let heading = |column: &Column| Cell::new(column.name).add_attribute(Attribute::Bold);
+        let heading = |column: &Column| match column.name {
+            // Codes around nothing would only keep the blanks of an empty heading from being trimmed.
+            "" => Cell::new(""),
+            name => Cell::new(name).add_attribute(Attribute::Bold),
+        };
         table.set_header(columns.iter().map(heading));
         for (column, shape) in table.column_iter_mut().zip(&columns) {
             column.set_padding((0, 2));
@@ -159,16 +163,16 @@ impl Column {
     }
 }
 
-/// `12 ms`, `3.2 s`, `85 s`, `17 min`, `5 h`, `12 d`: one unit, two figures that count.
+/// `12 ms`, `3.2 s`, `85 s`, `17 min`, `5 h`, `12 d`: one unit, rounded, so that ten minutes are not "9 min" as soon as they began.
 pub(super) fn span(span: Duration) -> String {
-    let seconds = span.as_secs();
-    match seconds {
-        0 => format!("{} ms", span.as_millis()),
-        1..10 => format!("{}.{} s", seconds, span.subsec_millis() / 100),
-        10..120 => format!("{seconds} s"),
-        120..7_200 => format!("{} min", seconds / 60),
-        7_200..172_800 => format!("{} h", seconds / 3_600),
-        _ => format!("{} d", seconds / 86_400),
+    let rounded = |unit: u128| (span.as_millis() + unit / 2) / unit;
+    match span.as_secs() {
+        0 => format!("{} ms", rounded(1)),
+        1..10 => format!("{}.{} s", rounded(100) / 10, rounded(100) % 10),
+        10..120 => format!("{} s", rounded(1_000)),
+        120..7_200 => format!("{} min", rounded(60_000)),
+        7_200..172_800 => format!("{} h", rounded(3_600_000)),
+        _ => format!("{} d", rounded(86_400_000)),
     }
 }
 
@@ -246,8 +250,8 @@ pub(super) mod tests {
     #[test]
     fn a_span_shows_one_unit() {
         let shown = |ms| span(Duration::from_millis(ms));
-        let spans = [0, 12, 999, 1_000, 3_250, 10_000, 119_999, 120_000, 7_199_999, 7_200_000, 172_800_000];
-        let expected = ["0 ms", "12 ms", "999 ms", "1.0 s", "3.2 s", "10 s", "119 s", "2 min", "119 min", "2 h", "2 d"];
+        let spans = [0, 12, 999, 1_000, 3_250, 10_000, 89_980, 120_000, 599_980, 7_200_000, 172_800_000];
+        let expected = ["0 ms", "12 ms", "999 ms", "1.0 s", "3.3 s", "10 s", "90 s", "2 min", "10 min", "2 h", "2 d"];
         assert_eq!(spans.map(shown), expected);
     }
 

@@ -3,9 +3,8 @@
 use std::fmt::Write;
 
 use comfy_table::{Attribute, Cell, Color};
-use reqwest::Method;
 
-use super::client::Client;
+use super::client::{Client, Method};
 use super::exit::Failure;
 use super::output::Output;
 use super::show::{self, Column, Here};
@@ -53,7 +52,10 @@ fn facts(view: &StatusView, here: &Here) -> Option<String> {
     fact("settled", if settled.is_empty() { "nothing since the start".to_owned() } else { settled.join(", ") });
     fact("last outcome", format!("cursor {}", view.last_cursor));
     if view.early_events > 0 {
-        fact("early", format!("{} events wait for their message", show::count(view.early_events as u64)));
+        fact(
+            "early events",
+            format!("{}, kept until their message is registered", show::count(view.early_events as u64)),
+        );
     }
     if let Some(error) = &view.store_error {
         let alarm = |text: String| Cell::new(text).fg(Color::Red).add_attribute(Attribute::Bold);
