@@ -247,14 +247,9 @@ async fn a_black_hole_never_answers_and_a_slow_answer_is_to_what_was_done_at_onc
     ] {
         client.order("/sandbox/faults", order).await;
         // The fault has struck when it is counted; from then on the request only hangs.
-        let struck = async {
-            while !client.sandbox.stats().faults.contains_key(&kind) {
-                tokio::task::yield_now().await;
-            }
-        };
         tokio::select! {
             answer = client.try_delete(PHONE, "m1") => panic!("{answer:?}"),
-            () = struck => {}
+            () = client.sandbox.until(|stats| stats.faults.contains_key(&kind)) => {}
         }
         assert_eq!(client.book("m1").state, state);
     }

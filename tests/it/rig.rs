@@ -191,6 +191,7 @@ impl Rig {
 
     /// Waits for the outcome of a message that is revoked from now on: what was to happen before has happened then.
     pub(crate) async fn marker(&mut self) {
+        self.handset(Behaviour::Offline);
         self.send("marker", "promo").await;
         let (code, answer) = self.post(&format!("{}:revoke", message_path("marker")), "").await;
         assert_eq!(code, 200, "{answer}");
