@@ -92,13 +92,20 @@ async fn measure(pending: u64, json: bool) -> anyhow::Result<()> {
     if json {
         println!(
             "{{\"pending\":{pending},\"planMs\":{:.3},\"retuneMs\":{:.3},\"firstDeleteMs\":{:.3},\"moved\":{moved},\"dueAtOnce\":{due},\"rssMib\":{}}}",
-            millis(planned), millis(retuned), millis(first), resident_mib()
+            millis(planned),
+            millis(retuned),
+            millis(first),
+            resident_mib()
         );
     } else {
         println!(
             "{pending:>10} pending (loaded in {:.1} s, {} MiB resident): plan {:.2} ms, retune {:.2} ms, first DELETE {:.2} ms \
              after it; {moved} moved, {due} due at once",
-            loading.as_secs_f64(), resident_mib(), millis(planned), millis(retuned), millis(first)
+            loading.as_secs_f64(),
+            resident_mib(),
+            millis(planned),
+            millis(retuned),
+            millis(first)
         );
     }
     stop.cancel();
@@ -125,7 +132,8 @@ fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let json = arguments.iter().any(|argument| argument == "--json");
     let pending = arguments.iter().skip_while(|argument| *argument != "--pending").nth(1);
-    let pending = pending.map_or("100000,1000000", String::as_str).split(',').map(str::parse).collect::<Result<Vec<u64>, _>>()?;
+    let pending =
+        pending.map_or("100000,1000000", String::as_str).split(',').map(str::parse).collect::<Result<Vec<u64>, _>>()?;
     let cpus = std::thread::available_parallelism()?;
     if !json {
         println!("ttl 10m -> 5m, {cpus} CPUs, store on the temporary directory, durability = disk");

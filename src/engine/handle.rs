@@ -369,7 +369,7 @@ pub(super) enum Command {
     Act(Identity, Verb, Reply<Described>),
     Get(Identity, Reply<Described>),
     List { filter: Filter, limit: usize, after: Option<String>, reply: Reply<Page> },
-    Outcomes { after: Cursor, limit: usize, agent: Option<AgentId>, reply: Reply<Outcomes> },
+    Outcomes { after: Option<Cursor>, limit: usize, agent: Option<AgentId>, reply: Reply<Outcomes> },
     Ack { agent: Option<AgentId>, cursor: Cursor, reply: Reply<Cursor> },
     Plan(Box<Tuning>, Reply<Plan>),
     Retune(Box<Tuning>, Reply<Plan>),
@@ -446,11 +446,16 @@ impl Handle {
         self.ask(|reply| Command::List { filter, limit, after, reply }).await
     }
 
-    /// Outcomes after a cursor; only of one agent, if one is named.
+    /// Outcomes after a cursor, or after what was acknowledged; only of one agent, if one is named.
     ///
     /// # Errors
     /// As for [`Handle::register`].
-    pub async fn outcomes(&self, after: Cursor, limit: usize, agent: Option<AgentId>) -> Result<Outcomes, Refusal> {
+    pub async fn outcomes(
+        &self,
+        after: Option<Cursor>,
+        limit: usize,
+        agent: Option<AgentId>,
+    ) -> Result<Outcomes, Refusal> {
         self.ask(|reply| Command::Outcomes { after, limit, agent, reply }).await
     }
 

@@ -71,7 +71,14 @@ impl<S: Store> Core<S> {
         }
     }
 
-    pub(super) fn outcomes(&self, after: Cursor, limit: usize, agent: Option<&AgentId>) -> Result<Outcomes, Refusal> {
+    /// Outcomes after a cursor; without one, after what was acknowledged.
+    pub(super) fn outcomes(
+        &self,
+        after: Option<Cursor>,
+        limit: usize,
+        agent: Option<&AgentId>,
+    ) -> Result<Outcomes, Refusal> {
+        let after = after.unwrap_or_else(|| self.acknowledged(agent));
         let looked_at = self.store.outcomes(after, limit.min(LOOKED_AT_MAX)).map_err(unreadable)?;
         let mut next = after;
         let mut entries = Vec::with_capacity(looked_at.len());
@@ -83,6 +90,15 @@ impl<S: Store> Core<S> {
             }
         }
         Ok(Outcomes { entries, next })
+    }
+
+    /// What one agent, or the slowest of all, has taken note of.
+    fn acknowledged(&self, agent: Option<&AgentId>) -> Cursor {
+        let of = |agent: &AgentId| self.acked.get(agent).copied().unwrap_or(0);
+        match agent {
+            Some(agent) => of(agent),
+            None => self.routes.iter().map(|route| of(&route.agent)).min().unwrap_or(0),
+        }
     }
 
     pub(super) fn status(&self, now: Now) -> Status {

@@ -202,7 +202,7 @@ fn a_message_is_revoked_at_its_deadline_and_granted_when_its_window_is_over() {
     let described = rig.get("m");
     assert_eq!(described.record.attempts.lateness, Some(Duration::ZERO));
     assert_eq!(described.record.grant.map(|grant| grant.state), Some(GrantState::Offered));
-    let told = rig.core.outcomes(0, 10, None).unwrap();
+    let told = rig.core.outcomes(Some(0), 10, None).unwrap();
     assert_eq!(told.entries.len(), 1);
     assert_eq!(told.entries[0].1.grant_id.as_deref(), described.grant_id.as_deref());
 }
@@ -247,12 +247,12 @@ fn nothing_is_answered_and_no_outcome_told_before_it_is_on_disk() {
         Command::Evidence(vec![evidence], reply)
     });
     assert!(effect.try_recv().is_err());
-    assert!(rig.core.outcomes(0, 10, None).unwrap().entries.is_empty());
+    assert!(rig.core.outcomes(Some(0), 10, None).unwrap().entries.is_empty());
     rig.disk = true;
     rig.settle();
     assert!(answer.try_recv().unwrap().is_ok());
     assert!(effect.try_recv().unwrap().is_ok());
-    assert_eq!(rig.core.outcomes(0, 10, None).unwrap().entries.len(), 1);
+    assert_eq!(rig.core.outcomes(Some(0), 10, None).unwrap().entries.len(), 1);
 }
 
 #[test]
@@ -344,10 +344,12 @@ fn a_late_delivery_withdraws_the_grant_unless_it_was_acknowledged() {
             let cursor = rig.core.durable_cursor;
             rig.ask(|reply| Command::Ack { agent: None, cursor, reply }).try_recv().unwrap().unwrap();
         }
+        let unread = rig.core.outcomes(None, 10, None).unwrap().entries.len();
+        assert_eq!(unread, usize::from(!acked), "without a cursor: from what was acknowledged");
         rig.evidence("m", EvidenceKind::Delivered);
         let state = rig.get("m").record.grant.unwrap().state;
         assert_eq!(state, if acked { GrantState::Offered } else { GrantState::Withdrawn });
-        let told = rig.core.outcomes(0, 10, None).unwrap().entries;
+        let told = rig.core.outcomes(Some(0), 10, None).unwrap().entries;
         assert_eq!((told[1].1.kind, told[1].1.outcome), (EntryKind::Amended, Outcome::Delivered));
     }
 }

@@ -340,14 +340,16 @@ fn cursor(text: &str) -> Result<u64, String> {
 
 async fn outcomes(State(Shared { gate, .. }): State<Shared>, Query(params): Query<BTreeMap<String, String>>) -> Answer {
     let mut params = Params(params);
-    let after = params.with("after", cursor)?.unwrap_or(0);
+    let after = params.with("after", cursor)?;
     let wait = params.with("wait", wire_duration::parse)?.unwrap_or(Duration::ZERO).min(WAIT_MAX);
     let agent = params.with("agentId", AgentId::new)?;
     let follow = params.with("follow", |value| value.parse().map_err(|_| "true or false".to_owned()))?;
     let limit = params.page_size()?;
     params.end()?;
     if follow == Some(true) {
-        return Ok(follow_outcomes(gate, after, agent));
+        // Where it starts is settled once: what is acknowledged meanwhile must not make it jump.
+        let start = gate.engine.outcomes(after, 0, agent.clone()).await?.next;
+        return Ok(follow_outcomes(gate, start, agent));
     }
     let mut page = gate.engine.outcomes(after, limit, agent.clone()).await?;
     if page.entries.is_empty() && !wait.is_zero() {
@@ -359,7 +361,7 @@ async fn outcomes(State(Shared { gate, .. }): State<Shared>, Query(params): Quer
                 () = &mut until => break,
                 () = gate.stopping.cancelled() => break,
             }
-            page = gate.engine.outcomes(page.next, limit, agent.clone()).await?;
+            page = gate.engine.outcomes(Some(page.next), limit, agent.clone()).await?;
         }
     }
     let outcomes = page.entries.into_iter().map(OutcomeView::from).collect();
@@ -375,7 +377,7 @@ fn follow_outcomes(gate: Arc<Gate>, after: u64, agent: Option<AgentId>) -> Respo
                 () = gate.engine.outcome_after(after) => {}
                 () = gate.stopping.cancelled() => return None,
             }
-            let page = gate.engine.outcomes(after, PAGE_SIZE_MAX, agent).await.ok()?;
+            let page = gate.engine.outcomes(Some(after), PAGE_SIZE_MAX, agent).await.ok()?;
             let mut lines = Vec::new();
             for entry in page.entries {
                 serde_json::to_writer(&mut lines, &OutcomeView::from(entry)).ok()?;
