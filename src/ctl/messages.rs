@@ -214,7 +214,7 @@ fn grant_line(grant: &GrantView, here: &Here) -> String {
         GrantState::Held => {
             format!("held: nobody can tell whether it arrived; {useful} {}", here.both(grant.valid_until))
         }
-        GrantState::Withdrawn => "withdrawn: the message was delivered after all".to_owned(),
+        GrantState::Withdrawn => "withdrawn: delivered after all, or decided against".to_owned(),
         GrantState::Void => "none: it would have come too late to be of use".to_owned(),
     }
 }

@@ -394,10 +394,14 @@ impl<S: Store> Core<S> {
         let kind = match report {
             Report::Settled => EntryKind::Settled,
             Report::Amended(_) => EntryKind::Amended,
+            Report::Granted => EntryKind::Granted,
         };
-        *self.settled.entry(outcome).or_default() += 1;
+        if kind != EntryKind::Granted {
+            *self.settled.entry(outcome).or_default() += 1;
+        }
         self.last_cursor += 1;
-        if let (Some(grant), EntryKind::Settled) = (&mut record.grant, kind) {
+        // An amendment leaves it where it was handed out: there its acknowledgement is looked for.
+        if let (Some(grant), EntryKind::Settled | EntryKind::Granted) = (&mut record.grant, kind) {
             grant.cursor = self.last_cursor;
         }
         let why = |note: &model::Note| note.detail.clone().filter(|_| note.what == model::What::Answered);

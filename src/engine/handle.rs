@@ -172,7 +172,7 @@ impl Refusal {
     }
 }
 
-/// What an agent may ask to be done to a message that is pending.
+/// What may be asked to be done to a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verb {
     /// Take it off the list: no DELETE, no grant.
@@ -181,6 +181,8 @@ pub enum Verb {
     Revoke,
     /// Give it this deadline.
     Reschedule(Timestamp),
+    /// Decide on the grant that its use case held back (`on_unknown = "hold"`): give it, or not.
+    Decide(bool),
 }
 
 /// Which messages a list is about. Everything that is `None` matches all.

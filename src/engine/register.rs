@@ -144,6 +144,7 @@ impl<S: Store> Core<S> {
         let event = match verb {
             Verb::Withdraw => Event::Withdraw,
             Verb::Revoke => Event::RevokeNow,
+            Verb::Decide(give) => Event::Decide(give),
             Verb::Reschedule(deadline) => {
                 let lane = self.lanes.get(record.lane).map(|lane| lane.policy.max_ttl);
                 within_bounds(deadline, record.send_time, lane.unwrap_or(PLATFORM_KEEPS), now, "expireTime")?;
@@ -154,9 +155,13 @@ impl<S: Store> Core<S> {
         let step = self.advance(&mut record, at, event, now, &mut batch);
         self.commit(batch);
         if step.refused {
-            let message =
-                format!("too late: the state of message {:?} is {}", identity.message_id, state_word(&record));
-            return Err(Refusal::conflict(message));
+            let (id, state) = (&identity.message_id, state_word(&record));
+            return Err(Refusal::conflict(match verb {
+                Verb::Decide(_) => format!("no grant of message {id:?} is held back; its state is {state}"),
+                Verb::Withdraw | Verb::Revoke | Verb::Reschedule(_) => {
+                    format!("too late: the state of message {id:?} is {state}")
+                }
+            }));
         }
         Ok(self.describe(record))
     }

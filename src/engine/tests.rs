@@ -355,6 +355,28 @@ fn a_late_delivery_withdraws_the_grant_unless_it_was_acknowledged() {
 }
 
 #[test]
+fn a_grant_that_was_held_back_is_given_or_dropped_by_decision_and_only_once() {
+    for give in [true, false] {
+        let mut rig = Rig::new();
+        rig.register(draft("m", "promo"));
+        rig.pass(SECOND * 3600);
+        rig.answer(Answer::NotFound);
+        rig.pass(SECOND * 11);
+        rig.answer(Answer::NotFound);
+        assert_eq!(rig.get("m").record.grant.map(|grant| grant.state), Some(GrantState::Held));
+        let mut decide = |rig: &mut Rig| {
+            rig.ask(|reply| Command::Act(identity("m"), Verb::Decide(give), reply)).try_recv().unwrap()
+        };
+        let wanted = if give { GrantState::Offered } else { GrantState::Withdrawn };
+        assert_eq!(decide(&mut rig).unwrap().record.grant.map(|grant| grant.state), Some(wanted));
+        assert_eq!(decide(&mut rig).unwrap_err().kind, RefusalKind::Conflict);
+        let told = rig.core.outcomes(Some(0), 10, None).unwrap().entries;
+        let kinds: Vec<_> = told.iter().map(|(_, entry)| entry.kind).collect();
+        assert_eq!(kinds, if give { vec![EntryKind::Settled, EntryKind::Granted] } else { vec![EntryKind::Settled] });
+    }
+}
+
+#[test]
 fn a_429_rests_the_lane_and_costs_the_message_no_attempt() {
     let mut rig = Rig::new();
     rig.register(draft("m", "otp"));

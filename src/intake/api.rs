@@ -251,13 +251,15 @@ async fn reschedule(
     Ok(json(StatusCode::OK, &MessageView::from(described)))
 }
 
-/// `POST /v1/messages/{agentId}/{messageId}:withdraw`, `:revoke` and `:explain`. An id may hold colons itself: the last one counts.
+/// `POST /v1/messages/{agentId}/{messageId}:withdraw`, `:revoke`, `:grant`, `:drop` and `:explain`. An id may hold colons itself: the last one counts.
 async fn act(State(shared): State<Shared>, Path((agent, message)): Path<(String, String)>) -> Answer {
     let (message, verb) = match message.rsplit_once(':') {
         Some((message, "withdraw")) => (message, Verb::Withdraw),
         Some((message, "revoke")) => (message, Verb::Revoke),
+        Some((message, "grant")) => (message, Verb::Decide(true)),
+        Some((message, "drop")) => (message, Verb::Decide(false)),
         Some((message, "explain")) => return tune::explain(&shared, &agent, message).await,
-        _ => return Err(error(404, "NOT_FOUND", "of a message one can ask :withdraw, :revoke and :explain")),
+        _ => return Err(error(404, "NOT_FOUND", "of a message one can ask :withdraw, :revoke, :grant, :drop and :explain")),
     };
     let described = shared.gate.engine.act(identity(&agent, message)?, verb).await?;
     Ok(json(StatusCode::OK, &MessageView::from(described)))

@@ -22,7 +22,7 @@ pub enum GrantState {
     Offered,
     /// The truth is not known and the policy says to ask first (`on_unknown = "hold"`).
     Held,
-    /// Taken back, since the message turned out to be delivered before the grant was acknowledged.
+    /// Taken back: the message turned out to be delivered before the grant was acknowledged, or somebody decided against it.
     Withdrawn,
     /// Came too late to be of use (`fallback_until`).
     Void,

@@ -182,11 +182,13 @@ pub enum What {
     MaybeAttempted = 10,
     /// What it had settled as was wrong: that outcome is in the detail.
     Amended = 11,
+    /// Somebody decided on the grant that was held back: how is in the detail.
+    Decided = 12,
 }
 
 impl What {
     /// All of them, in the order of their stored codes.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Registered,
         Self::Replaced,
         Self::Rescheduled,
@@ -199,6 +201,7 @@ impl What {
         Self::Answered,
         Self::MaybeAttempted,
         Self::Amended,
+        Self::Decided,
     ];
 }
 

@@ -44,6 +44,8 @@ pub enum Event {
     RevokeNow,
     /// Its agent gives it a deadline of its own.
     Reschedule(Timestamp),
+    /// Somebody decides on the grant that was held back: it is given, or not.
+    Decide(bool),
 }
 
 /// What the platform said to one DELETE.
@@ -130,6 +132,8 @@ pub enum Report {
     Settled,
     /// It had another outcome before; a grant that was not acknowledged is withdrawn.
     Amended(Outcome),
+    /// The grant that was held back is given.
+    Granted,
 }
 
 /// Takes one step: applies `event` to `record` and says what is to be done.
@@ -167,6 +171,7 @@ pub fn step(record: &mut Record, event: Event, input: Input<'_>) -> Step {
             }
             _ => REFUSED,
         },
+        Event::Decide(give) => decide(record, give, input),
     }
 }
 
@@ -369,6 +374,25 @@ fn settle(record: &mut Record, outcome: Outcome, input: Input<'_>) -> Step {
     record.state = State::Settled { outcome, at: input.now };
     record.grant = grant(record, outcome, input);
     Step { report: Some(Report::Settled), ..STORED }
+}
+
+fn decide(record: &mut Record, give: bool, input: Input<'_>) -> Step {
+    let Some(grant) = record.grant.as_mut().filter(|grant| grant.state == GrantState::Held) else { return REFUSED };
+    if !give {
+        grant.state = GrantState::Withdrawn;
+    } else if input.now > grant.until {
+        grant.state = GrantState::Void;
+    } else {
+        grant.state = GrantState::Offered;
+    }
+    let given = grant.state == GrantState::Offered;
+    let words = match (give, given) {
+        (false, _) => "dropped",
+        (true, true) => "granted",
+        (true, false) => "granted too late to be of use",
+    };
+    record.note(input.now, What::Decided, Some(words.to_owned()));
+    Step { report: given.then_some(Report::Granted), ..STORED }
 }
 
 /// The grant that goes with an outcome: one where the message is surely not on the handset, and where that can't be known,
