@@ -96,6 +96,7 @@ async fn an_attempt_that_was_out_at_a_crash_makes_a_404_unknown() {
     rig.restart().await;
     let outcome = rig.outcome().await;
     assert_eq!((&outcome["outcome"], &outcome["grant"]["state"]), (&json!("UNKNOWN"), &json!("OFFERED")), "{outcome}");
+    assert_eq!(deletes(&rig.book("m1")), [200, 404], "one 404 says no more than that, and a second would say no more");
     let trail = rig.message("m1").await["trail"].to_string();
     assert!(trail.contains("MAYBE_ATTEMPTED"), "{trail}");
 }
