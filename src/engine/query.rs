@@ -101,7 +101,7 @@ impl<S: Store> Core<S> {
         }
     }
 
-    pub(super) fn status(&self, now: Now) -> Status {
+    pub(super) fn status(&mut self, now: Now) -> Status {
         let mut counts: BTreeMap<_, u64> = BTreeMap::new();
         let mut next_due: Option<Timestamp> = None;
         let mut oldest: Option<Timestamp> = None;

@@ -364,9 +364,8 @@ fn a_grant_that_was_held_back_is_given_or_dropped_by_decision_and_only_once() {
         rig.pass(SECOND * 11);
         rig.answer(Answer::NotFound);
         assert_eq!(rig.get("m").record.grant.map(|grant| grant.state), Some(GrantState::Held));
-        let mut decide = |rig: &mut Rig| {
-            rig.ask(|reply| Command::Act(identity("m"), Verb::Decide(give), reply)).try_recv().unwrap()
-        };
+        let decide =
+            |rig: &mut Rig| rig.ask(|reply| Command::Act(identity("m"), Verb::Decide(give), reply)).try_recv().unwrap();
         let wanted = if give { GrantState::Offered } else { GrantState::Withdrawn };
         assert_eq!(decide(&mut rig).unwrap().record.grant.map(|grant| grant.state), Some(wanted));
         assert_eq!(decide(&mut rig).unwrap_err().kind, RefusalKind::Conflict);

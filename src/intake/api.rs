@@ -259,7 +259,13 @@ async fn act(State(shared): State<Shared>, Path((agent, message)): Path<(String,
         Some((message, "grant")) => (message, Verb::Decide(true)),
         Some((message, "drop")) => (message, Verb::Decide(false)),
         Some((message, "explain")) => return tune::explain(&shared, &agent, message).await,
-        _ => return Err(error(404, "NOT_FOUND", "of a message one can ask :withdraw, :revoke, :grant, :drop and :explain")),
+        _ => {
+            return Err(error(
+                404,
+                "NOT_FOUND",
+                "of a message one can ask :withdraw, :revoke, :grant, :drop and :explain",
+            ));
+        }
     };
     let described = shared.gate.engine.act(identity(&agent, message)?, verb).await?;
     Ok(json(StatusCode::OK, &MessageView::from(described)))

@@ -429,3 +429,6 @@ impl<'a> StoredEarly<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,46 +1,77 @@
 //! The store on disk.
 //!
 //! ```text
-//! append ─▶ young generations (memory)      every read asks here first …
-//!    │            │ what stays
-//!    ▼            ▼
-//! journal ◀┄┄┄ covers ┄┄┄▶ runs             … and then here, newest first
-//! (disk: durable)          (disk: for long)
+//!             append
+//!               │
+//!               ▼  at once
+//!   ┌──── young generations ────┐  memory: what was written lately     ◀─ reads ask here first …
+//!   ▼ in groups                 ▼ what is still there a generation later
+//! journals ◀┄┄┄ covered by ┄┄ runs  disk: in order, merged now and then   ◀─ … and then here, newest first
 //! ```
 //!
 //! *Append* applies a batch to the [`young`](super::young) generations and hands its bytes to the
-//! [`writer`](super::writer), which makes them durable in the [`journal`](super::journal). That is all that happens to a
-//! message which is delivered within its generation.
+//! [`writer`](super::writer), which makes them durable in the [`journal`] of the generation. That is all
+//! that happens to a message which is delivered soon. What is left of a generation when the one after the next begins is
+//! *frozen*: the [`keeper`](super::keeper) makes a [`run`](super::run) of it, and its journal is removed. So the disk holds
+//! what is pending and retained, and not what passed.
+//!
+//! Everything is a pair of [`Key`] and bytes: records at their positions, positions under identities, entries of the
+//! outcome log. A pair in a younger place hides the same key in all older ones, and "nothing" is a value that hides, too.
 //!
 //! # A crash at any instant
 //!
-//! The journal of a generation begins with the facts of that instant and holds every batch since. Opening takes the oldest
-//! journal's head, applies all journals in order, and has exactly the state of the last durable batch; a batch is in the
-//! journal wholly or not at all.
+//! The journal of a generation begins with the facts of that instant and holds every batch since, each wholly or not at
+//! all. Opening takes the runs, the head of the oldest journal that no run covers, applies the journals in order, and has
+//! exactly the state after the last durable batch. The steps that could be cut short:
+//!
+//! | step | cut before it is done | afterwards |
+//! | --- | --- | --- |
+//! | a generation begins: journal with head, then its batches | the last one goes on to be the newest | the new one is |
+//! | a generation is made a run | its journal is replayed, and it is frozen again | the run counts, the journal is removed |
+//! | runs are merged | the old ones count | the wider one counts, those within it are removed |
+//!
+//! What counts changes in one `rename`, of a directory that was made and synced under another name.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use super::home::Home;
 use super::journal::{self, Journal};
+use super::keeper::{Ageing, Keeper, Shelf};
 use super::key::{IdentityHash, Key, read_position};
 use super::logged::{Logged, encode_batch};
+use super::merge::Merge;
+use super::run::Item;
 use super::state::{Facts, State};
 use super::tree::Bytes;
 use super::writer::{Order, Turn, Writer};
+use super::young::Generation;
 use super::{Change, Cursor, Durability, Entry, Snapshot, Store, StoreError, Ticket, codec};
 use crate::model::{Identity, LaneId, Place, Position, Queue, Record, Timestamp};
 
 /// Batches that may wait for the disk; the engine is expected to refuse long before.
 const BACKLOG_MAX: u64 = 65_536;
 
+/// Slots that are dropped from memory with each append, once a run has what is in them: no append waits for all of them.
+const SETTLED_PER_APPEND: usize = 512;
+
+/// Young generations may outgrow their bound while the disk is slow, but not beyond all measure.
+const YOUNG_EXCESS: usize = 4;
+
 /// How to open a store.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Memory for pages of the database.
+    /// Memory for pages of the runs.
     pub cache_bytes: u64,
+    /// Memory for the young generations. Also bounds the journals, and so how long opening takes.
+    pub young_bytes: usize,
+    /// How long a generation lasts at most; what is gone after one or two of them is never written in order.
+    pub generation: Duration,
     /// What a ticket promises.
     pub durability: Durability,
     /// For tests and drills: while it is set, every write fails as on a broken disk.
@@ -49,15 +80,40 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache_bytes: 256 << 20, durability: Durability::Disk, broken: Arc::default() }
+        Self {
+            cache_bytes: 256 << 20,
+            young_bytes: 128 << 20,
+            generation: Duration::from_secs(60),
+            durability: Durability::Disk,
+            broken: Arc::default(),
+        }
     }
 }
 
 /// See the module's documentation.
 pub struct SledStore {
     state: State,
-    writer: Writer,
+    generation: Generation,
+    /// Bytes of the current journal.
+    written: usize,
+    young_bytes: usize,
+    /// Generations up to this one are in runs, or on their way.
+    frozen: Generation,
+    ageing: Option<Settling>,
+    /// Where each queue begins: nothing stands before that place. Spares a scan from the front the places that were left.
+    fronts: RefCell<HashMap<(LaneId, Queue), Place>>,
     tickets: Ticket,
+    // Stopped in this order: what the writer completes may have to be refused by the keeper, not the reverse.
+    writer: Writer,
+    keeper: Keeper,
+}
+
+/// A generation between memory and a run.
+struct Settling {
+    through: Generation,
+    entries: Arc<Vec<(Key, Option<Bytes>)>>,
+    /// How many of them a run is known to hold and memory has forgotten; `None` while the run is being made.
+    done: Option<usize>,
 }
 
 impl std::fmt::Debug for SledStore {
@@ -67,7 +123,10 @@ impl std::fmt::Debug for SledStore {
 }
 
 impl SledStore {
-    /// Opens the store in `dir`, or makes one there. `on_durable` is called from the writer's thread.
+    /// Opens the store in `dir`, or makes one there.
+    ///
+    /// `on_durable` is called from the writer's thread: with the last ticket that is durable, which is the one before again
+    /// when a disk that failed is well and nothing new was written; and with the error at each try that failed.
     ///
     /// # Errors
     /// [`StoreError::Locked`] if another process has it, [`StoreError::Newer`] if a newer program wrote it.
@@ -77,19 +136,38 @@ impl SledStore {
         on_durable: impl Fn(Result<Ticket, StoreError>) + Send + 'static,
     ) -> Result<(Self, Snapshot), StoreError> {
         let home = Arc::new(Home::open(dir, options.durability)?);
-        let (journals, _) = home.take_stock()?;
+        let (journals, runs) = home.take_stock()?;
+        let covered = runs.last().map_or(0, |run| *run.generations.end());
+        if covered > 0 && journals.is_empty() {
+            return Err(StoreError::Corrupt(format!("{} has runs and no journal", dir.display())));
+        }
         let mut recovered = None;
         for journal in &journals {
             journal::replay(journal, &mut recovered)?;
         }
         let mut state = recovered.unwrap_or_else(|| State { facts: Facts::new(random()), ..State::default() });
+        let shelf = Shelf::open(home.clone(), runs, options.cache_bytes)?;
         let generation = journals.last().map_or(1, |newest| newest.generation + 1);
         state.young.begin(generation);
         let first = Turn { generation, head: state.facts.encode(), then: None };
         let journal = Journal::create(&home, generation, 0, &first.head)?;
-        let writer = Writer::start(home, journal, first, options.broken, on_durable)?;
-        let snapshot = state.facts.snapshot();
-        Ok((Self { state, writer, tickets: 0 }, snapshot))
+        let mut store = Self {
+            generation,
+            written: 0,
+            young_bytes: options.young_bytes,
+            frozen: covered,
+            ageing: None,
+            fronts: RefCell::default(),
+            tickets: 0,
+            writer: Writer::start(home, journal, first, options.broken, on_durable)?,
+            keeper: Keeper::start(shelf, options.generation)?,
+            state,
+        };
+        if let Some(age) = store.freeze() {
+            age();
+        }
+        let snapshot = store.state.facts.snapshot();
+        Ok((store, snapshot))
     }
 
     /// Batches that are not durable yet.
@@ -100,12 +178,84 @@ impl SledStore {
     /// Makes everything durable that still can be. Dropping the store does the same.
     pub fn close(self) {}
 
-    fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.state.young.get(key).flatten().cloned())
+    /// Begins the next generation if this one is old or large enough, and the last one frozen is out of the way.
+    fn turn(&mut self) {
+        self.settle();
+        // A third each for the generation that grows, the one before it, and the one on its way to a run.
+        let large = self.written >= self.young_bytes / 3 || self.state.young.bytes() >= self.young_bytes;
+        // What a failing disk can't take now would only be begun.
+        let due = large || (self.written > 0 && self.keeper.shelf.take_turn_due());
+        if self.writer.is_failing() || self.ageing.is_some() || !due {
+            return;
+        }
+        self.generation += 1;
+        self.written = 0;
+        self.state.young.begin(self.generation);
+        let (generation, head) = (self.generation, self.state.facts.encode());
+        let then = self.freeze();
+        self.writer.send(Order::Turn(Turn { generation, head, then }));
     }
 
-    fn scan(&self, start: Bound<Key>) -> impl Iterator<Item = Result<(Key, Bytes), StoreError>> {
-        self.state.young.from(start).filter_map(|(key, value)| Some(Ok((key, value?.clone()))))
+    /// Freezes all generations before the last, and gives what is to be done when the newest journal's head is durable.
+    fn freeze(&mut self) -> Option<Box<dyn FnOnce() + Send>> {
+        let (first, through) = (self.frozen + 1, self.generation.saturating_sub(2));
+        if through < first {
+            return None;
+        }
+        self.frozen = through;
+        let entries = Arc::new(self.state.young.freeze(through));
+        self.ageing = Some(Settling { through, entries: entries.clone(), done: None });
+        let (orders, trimmed) = (self.keeper.orders()?, self.state.facts.trimmed);
+        let ageing = Ageing { first, through, entries, trimmed };
+        // If the keeper is gone the store is closing, and the journals stay for the next start.
+        Some(Box::new(move || drop(orders.send(ageing))))
+    }
+
+    /// Forgets some of what a run holds by now.
+    fn settle(&mut self) {
+        let Some(ageing) = &mut self.ageing else { return };
+        if ageing.done.is_none() && self.keeper.aged.try_iter().any(|through| through == ageing.through) {
+            ageing.done = Some(0);
+        }
+        let Some(done) = &mut ageing.done else { return };
+        let some = ageing.entries.iter().skip(*done).take(SETTLED_PER_APPEND);
+        *done += some.map(|(key, _)| self.state.young.settle(*key, ageing.through)).count();
+        if *done == ageing.entries.len() {
+            self.ageing = None;
+        }
+    }
+
+    fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        if let Some(young) = self.state.young.get(key) {
+            return Ok(young.cloned());
+        }
+        for run in self.keeper.shelf.runs().iter().rev() {
+            if let Some(found) = run.get(key)? {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// What is said of the keys from `start` on, in order. Those that hold nothing are among them: only who asked knows
+    /// where to stop, and there may be many of them behind that.
+    fn scan(&self, start: Bound<Key>) -> impl Iterator<Item = Item> {
+        let young = self.state.young.from(start).map(|(key, value)| Ok((key, value.cloned())));
+        let young: Box<dyn Iterator<Item = Item>> = Box::new(young);
+        let runs = self.keeper.shelf.runs();
+        let runs: Vec<Box<dyn Iterator<Item = Item>>> =
+            runs.iter().rev().map(|run| Box::new(run.from(start)) as Box<_>).collect();
+        Merge::new(std::iter::once(young).chain(runs))
+    }
+
+    /// Keeps [`SledStore::fronts`] true: only a put can bring a place before the front.
+    fn apply(&mut self, change: Logged) {
+        if let Logged::Put { at, .. } = &change
+            && let Some(front) = self.fronts.get_mut().get_mut(&(at.lane, at.queue))
+        {
+            *front = at.place.min(*front);
+        }
+        self.state.apply(change);
     }
 }
 
@@ -119,18 +269,22 @@ impl Store for SledStore {
     fn append(&mut self, batch: Vec<Change>) -> Ticket {
         let changes: Vec<Logged> = batch.into_iter().map(Logged::from).collect();
         let (ticket, serial) = (self.tickets + 1, self.state.facts.serial + 1);
-        let _ = self.writer.send(Order::Batch { ticket, stream: encode_batch(serial, &changes) });
+        let stream = encode_batch(serial, &changes);
+        self.written += stream.len();
+        self.writer.send(Order::Batch { ticket, stream });
         (self.tickets, self.state.facts.serial) = (ticket, serial);
-        changes.into_iter().for_each(|change| self.state.apply(change));
+        changes.into_iter().for_each(|change| self.apply(change));
+        self.turn();
         ticket
     }
 
-    fn writable(&self) -> Result<(), StoreError> {
+    fn writable(&mut self) -> Result<(), StoreError> {
+        self.turn();
         if self.writer.is_failing() {
             return Err(StoreError::Io("the last write failed and is being tried again".to_owned()));
         }
-        if self.backlog() >= BACKLOG_MAX {
-            return Err(StoreError::Io(format!("{BACKLOG_MAX} batches wait for the disk")));
+        if self.backlog() >= BACKLOG_MAX || self.state.young.bytes() >= self.young_bytes.saturating_mul(YOUNG_EXCESS) {
+            return Err(StoreError::Io("too much waits for the disk".to_owned()));
         }
         Ok(())
     }
@@ -148,16 +302,23 @@ impl Store for SledStore {
 
     fn places(&self, lane: LaneId, queue: Queue, after: Option<Place>, limit: usize) -> Result<Vec<Place>, StoreError> {
         let lowest = Place { order: Timestamp::EPOCH, seq: 0 };
+        let front = self.fronts.borrow().get(&(lane, queue)).copied().unwrap_or(lowest);
         let position = |place| Key::Record(Position { lane, queue, place });
-        let start = after.map_or(Bound::Included(position(lowest)), |after| Bound::Excluded(position(after)));
+        let start = match after {
+            Some(after) if after >= front => Bound::Excluded(position(after)),
+            _ => Bound::Included(position(front)),
+        };
         let mut places = Vec::new();
-        for item in self.scan(start) {
-            match item?.0 {
-                Key::Record(at) if (at.lane, at.queue) == (lane, queue) && places.len() < limit => {
-                    places.push(at.place)
-                }
-                _ => break,
-            }
+        let mut all = self.scan(start);
+        while places.len() < limit
+            && let Some((Key::Record(at), value)) = all.next().transpose()?
+            && (at.lane, at.queue) == (lane, queue)
+        {
+            places.extend(value.map(|_| at.place));
+        }
+        if limit > 0 && start == Bound::Included(position(front)) {
+            let last = Place { order: Timestamp::MAX, seq: u64::MAX };
+            self.fronts.borrow_mut().insert((lane, queue), places.first().copied().unwrap_or(last));
         }
         Ok(places)
     }
@@ -165,8 +326,11 @@ impl Store for SledStore {
     fn outcomes(&self, after: Cursor, limit: usize) -> Result<Vec<(Cursor, Entry)>, StoreError> {
         let start = Bound::Excluded(Key::Outcome(after.max(self.state.facts.trimmed)));
         let mut entries = Vec::new();
-        for item in self.scan(start).take(limit) {
-            if let (Key::Outcome(cursor), value) = item? {
+        let mut all = self.scan(start);
+        while entries.len() < limit
+            && let Some((Key::Outcome(cursor), value)) = all.next().transpose()?
+        {
+            if let Some(value) = value {
                 entries.push((cursor, codec::decode_entry(&value)?));
             }
         }

@@ -5,12 +5,13 @@
 //! lock                         locked by the process that has the store
 //! journal-<generation>-<part>  a database: the facts when the generation began, then every batch of it
 //! run-<first>-<last>           a database: what generations first to last left behind, in order
-//! new-…                        one of these being made; its rename is the instant from which it counts
+//! new-…, old-…                 one of these being made, or being removed
 //! ```
 //!
-//! No list of these is kept anywhere, since the names say it all. A run that lies within the generations of another was
-//! merged into it; a journal whose generation a run covers was written to it; both, and everything `new-`, are what a
-//! crash left behind and are removed at the next start.
+//! Whatever lies here under its own name is whole: a rename is the instant from which it counts, or no longer does. No
+//! list is kept anywhere, since the names say it all. A run that lies within the generations of another was merged into
+//! it; a journal whose generation a run covers was written to it; both, and everything `new-` or `old-`, are what a crash
+//! left behind and are removed at the next start.
 
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
@@ -92,7 +93,7 @@ impl Home {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let draft = self.dir.join(format!("new-{name}"));
         if draft.exists() {
-            remove(&draft)?;
+            delete(&draft)?;
         }
         Ok(draft)
     }
@@ -120,8 +121,8 @@ impl Home {
         let (mut journals, mut runs) = (Vec::new(), Vec::new());
         for path in list(&self.dir)? {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name.starts_with("new-") {
-                remove(&path)?;
+            if name.starts_with("new-") || name.starts_with("old-") {
+                delete(&path)?;
             } else if let Some((generation, part)) = numbers(&name, "journal-") {
                 let part = u32::try_from(part).map_err(super::codec::corrupt)?;
                 journals.push(JournalDir { generation, part, path });
@@ -182,8 +183,15 @@ fn numbers(name: &str, kind: &str) -> Option<(u64, u64)> {
     Some((first.parse().ok()?, second.parse().ok()?))
 }
 
-/// Removes a directory or a file.
+/// Removes a database. It stops counting at once: a directory is emptied file by file, and one by half would be damage.
 pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
-    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-    removed.map_err(|error| io("removing", path, error))
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let old = path.with_file_name(format!("old-{name}"));
+    fs::rename(path, &old).map_err(|error| io("renaming", path, error))?;
+    delete(&old)
+}
+
+fn delete(path: &Path) -> Result<(), StoreError> {
+    let deleted = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    deleted.map_err(|error| io("removing", path, error))
 }

@@ -68,7 +68,14 @@ pub(super) fn replay(dir: &JournalDir, state: &mut Option<State>) -> Result<(), 
     let state = state.get_or_insert_with(|| State { facts: head, ..State::default() });
     state.young.begin(dir.generation);
     while decoder.position() < stream.len() {
-        replay_batch(&mut decoder, state)?;
+        let at = decoder.position();
+        replay_batch(&mut decoder, state).map_err(|error| match error {
+            StoreError::Corrupt(what) => {
+                let (path, length) = (dir.path.display(), stream.len());
+                StoreError::Corrupt(format!("{path}, the batch at byte {at} of {length}: {what}"))
+            }
+            error => error,
+        })?;
     }
     Ok(())
 }

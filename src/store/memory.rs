@@ -79,7 +79,7 @@ impl Store for MemoryStore {
         self.tickets
     }
 
-    fn writable(&self) -> Result<(), StoreError> {
+    fn writable(&mut self) -> Result<(), StoreError> {
         Ok(())
     }
 

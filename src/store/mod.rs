@@ -7,13 +7,19 @@
 //!
 //! A store must not know the time of day, HTTP, or what a message's state means.
 
+pub mod memory;
+
+// The store on disk, from the contract down to the database.
 mod codec;
-pub mod disk;
+mod disk;
+mod filter;
 mod home;
 mod journal;
+mod keeper;
 mod key;
 mod logged;
-pub mod memory;
+mod merge;
+mod run;
 mod state;
 mod tree;
 mod writer;
@@ -194,11 +200,11 @@ pub trait Store {
     /// anything new.
     fn append(&mut self, batch: Vec<Change>) -> Ticket;
 
-    /// Whether new messages may be taken on.
+    /// Whether new messages may be taken on. Asking is also what lets a store that refuses make room.
     ///
     /// # Errors
     /// Why not: the disk is full or fails, or too much waits to be written.
-    fn writable(&self) -> Result<(), StoreError>;
+    fn writable(&mut self) -> Result<(), StoreError>;
 
     /// The record of a message.
     ///

@@ -157,16 +157,15 @@ impl State {
         facts.apply(&change);
         match change {
             Logged::Put { from, at, hash, record } => {
-                // Nobody else ever stands at a position, so a record's new one is empty below: either it never stood
-                // there, or it left and the runs hold that.
-                match from {
-                    Some(from) if from == at => young.put(Key::Record(at), record, true),
-                    from => {
-                        from.into_iter().for_each(|from| young.delete(Key::Record(from)));
-                        young.put(Key::Record(at), record, false);
-                    }
+                let identity = Key::Identity(hash);
+                // A message that is new to the runs has no position there either. Of one that came from elsewhere the
+                // runs may hold any position, even this one from earlier, and this journal need not tell that it left.
+                let below = young.below(&identity).unwrap_or(from.is_some());
+                if let Some(from) = from.filter(|from| *from != at) {
+                    young.delete(Key::Record(from));
                 }
-                young.put(Key::Identity(hash), position_value(&at), from.is_some());
+                young.put(Key::Record(at), record, below);
+                young.put(identity, position_value(&at), below);
             }
             Logged::Remove { at, hash } => {
                 young.delete(Key::Record(at));

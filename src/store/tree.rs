@@ -84,7 +84,7 @@ impl Tree {
     }
 }
 
-fn writing(error: sled::Error) -> StoreError {
+fn writing(error: impl std::fmt::Display) -> StoreError {
     StoreError::Io(error.to_string())
 }
 
@@ -93,6 +93,12 @@ fn reading(error: sled::Error) -> StoreError {
         sled::Error::Io(error) => StoreError::Io(error.to_string()),
         error => StoreError::Corrupt(error.to_string()),
     }
+}
+
+/// How large the database in a directory is.
+pub(super) fn size(dir: &Path) -> Result<u64, StoreError> {
+    let log = dir.join("db");
+    fs::metadata(&log).map(|log| log.len()).map_err(|error| io("looking at", &log, error))
 }
 
 /// Makes a closed or quiet directory, and what is in it, survive a power cut.

@@ -90,10 +90,11 @@ impl Writer {
         self.shared.durable.load(Ordering::Acquire)
     }
 
-    /// Hands over an order.
-    pub(super) fn send(&self, order: Order) -> Result<(), StoreError> {
-        let sent = self.orders.as_ref().is_some_and(|orders| orders.send(order).is_ok());
-        if sent { Ok(()) } else { Err(StoreError::Io("the writer is gone".to_owned())) }
+    /// Hands over an order. The thread listens for as long as this side lives; if it ever broke down, so would the process.
+    pub(super) fn send(&self, order: Order) {
+        if let Some(orders) = &self.orders {
+            let _ = orders.send(order);
+        }
     }
 }
 
@@ -158,9 +159,9 @@ impl<F: Fn(Result<Ticket, StoreError>)> Work<F> {
         {
             last = ticket;
             if group.is_empty() {
-                group = stream
+                group = stream;
             } else {
-                group.extend_from_slice(&stream)
+                group.extend_from_slice(&stream);
             }
             if group.len() >= GROUP_BYTES {
                 break;
@@ -179,7 +180,10 @@ impl<F: Fn(Result<Ticket, StoreError>)> Work<F> {
         let (mut pause, mut closed) = (PAUSE_MIN, false);
         loop {
             let Err(error) = self.write(stream) else {
-                self.shared.failing.store(false, Ordering::Release);
+                if self.shared.failing.swap(false, Ordering::AcqRel) {
+                    // The disk is well again, which whoever refuses meanwhile should hear even if no batch waits.
+                    (self.on_durable)(Ok(self.shared.durable.load(Ordering::Acquire)));
+                }
                 return true;
             };
             // What a failed fdatasync left in the page cache can't be trusted again: begin anew elsewhere.

@@ -17,7 +17,8 @@ use super::tree::Bytes;
 /// The number of a generation: 1, 2, 3, …
 pub(super) type Generation = u64;
 
-/// What a slot costs besides its value: the key, the tree around it and the counts of the value, as measured.
+/// About what a slot costs besides its value: key and slot in a tree whose nodes are two thirds full, and the value's
+/// allocation.
 const SLOT_BYTES: usize = 112;
 
 #[derive(Debug)]
@@ -85,6 +86,11 @@ impl Young {
     /// `None`: ask the runs. `Some(None)`: there is nothing.
     pub(super) fn get(&self, key: &Key) -> Option<Option<&Bytes>> {
         self.slots.get(key).map(|slot| slot.value.as_ref())
+    }
+
+    /// Whether the runs may hold something under a key that has a slot.
+    pub(super) fn below(&self, key: &Key) -> Option<bool> {
+        self.slots.get(key).map(|slot| slot.below)
     }
 
     /// The slots from `start` on, in order.
