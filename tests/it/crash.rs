@@ -129,6 +129,8 @@ async fn outcomes_grants_cursors_and_acknowledgements_survive_a_crash() {
     rig.kill9().await;
     rig.restart().await;
     assert_eq!(rig.outcomes().await, [first.clone(), second.clone()]);
+    let (_, unread) = rig.get("/v1/outcomes").await;
+    assert_eq!(unread["outcomes"], json!([second]), "without a cursor: from what was acknowledged");
     assert_eq!((rig.message("m1").await, rig.message("m2").await), before);
     // The reader goes on from where it was, and nothing comes twice.
     rig.marker().await;

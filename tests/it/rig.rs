@@ -184,7 +184,7 @@ impl Rig {
 
     /// All outcomes there are.
     pub(crate) async fn outcomes(&self) -> Vec<Value> {
-        let (code, page) = self.get("/v1/outcomes?pageSize=1000").await;
+        let (code, page) = self.get("/v1/outcomes?after=0&pageSize=1000").await;
         assert_eq!(code, 200, "{page}");
         page["outcomes"].as_array().unwrap().clone()
     }
