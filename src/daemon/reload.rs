@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -24,6 +24,8 @@ use crate::model::Timestamp;
 
 /// How long a watched file must be quiet before it is read: editors write in several steps.
 const QUIET: Duration = Duration::from_millis(200);
+/// How long that is waited for: a file that is never quiet must not keep those waiting who ask at the desk.
+const QUIET_WAIT: Duration = Duration::from_secs(2);
 
 /// Owns the configuration in force.
 pub(super) struct Reloader {
@@ -35,23 +37,22 @@ pub(super) struct Reloader {
 }
 
 impl Reloader {
-    /// Answers until `stopping` is cancelled. `changed` tells of each change in the file's directory.
-    ///
-    /// # Errors
-    /// If SIGHUP can't be listened to.
+    /// Answers until `stopping` is cancelled. `changed` tells of each change that may concern the file.
     pub(super) async fn run(
         mut self,
         mut requests: mpsc::Receiver<Request>,
         mut changed: mpsc::Receiver<()>,
+        mut hangup: Signal,
         stopping: CancellationToken,
-    ) -> std::io::Result<()> {
-        let mut hangup = signal(SignalKind::hangup())?;
+    ) {
         loop {
             tokio::select! {
-                () = stopping.cancelled() => return Ok(()),
+                () = stopping.cancelled() => return,
                 _ = hangup.recv() => self.told_to("SIGHUP").await,
                 Some(()) = changed.recv() => {
-                    while let Ok(Some(())) = tokio::time::timeout(QUIET, changed.recv()).await {}
+                    let quiet = async { while let Ok(Some(())) = tokio::time::timeout(QUIET, changed.recv()).await {} };
+                    // Either way what is there now is read; a later change is a notice of its own.
+                    let _ = tokio::time::timeout(QUIET_WAIT, quiet).await;
                     self.told_to("the file changed").await;
                 }
                 Some(request) = requests.recv() => match request {

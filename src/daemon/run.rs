@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 use secrecy::SecretString;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -114,6 +115,8 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
     let stop = Stop::default();
     let signals = signals::listen(stop.clone()).map_err(|error| Failure::new(exit::SOFTWARE, error))?;
     tokio::spawn(signals);
+    // A SIGHUP during the start is a reload that comes early, and not the end.
+    let hangup = signal(SignalKind::hangup()).map_err(|error| Failure::new(exit::SOFTWARE, error))?;
 
     let (directory, options) = (config.store.path.clone(), store_options(&config));
     let news = teller.clone();
@@ -145,7 +148,7 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
         tokio::sync::mpsc::channel(1).1
     };
     let reloader = Reloader { path: path.to_owned(), current: loaded, since: started_at, engine: handle.clone(), logs };
-    tokio::spawn(reloader.run(requests, changed, stop.drain.clone()));
+    tokio::spawn(reloader.run(requests, changed, hangup, stop.drain.clone()));
 
     let gate = Gate {
         engine: handle,
