@@ -58,7 +58,7 @@ impl Reloader {
                 Some(request) = requests.recv() => match request {
                     // Whoever asked and went away is not missed.
                     Request::Reload(reply) => drop(reply.send(self.reload().await)),
-                    Request::Plan(text, reply) => drop(reply.send(self.plan(&text).await)),
+                    Request::Plan { name, text, reply } => drop(reply.send(self.plan(&name, &text).await)),
                     Request::Config(reply) => drop(reply.send(Ok(self.view()))),
                 },
             }
@@ -102,9 +102,8 @@ impl Reloader {
         Ok(view)
     }
 
-    async fn plan(&self, text: &str) -> Result<ReloadView, Refusal> {
-        let new =
-            config::parse("the plan", text, &Env::of_process(), clock::wall()).map_err(|report| unusable(&report))?;
+    async fn plan(&self, name: &str, text: &str) -> Result<ReloadView, Refusal> {
+        let new = config::parse(name, text, &Env::of_process(), clock::wall()).map_err(|report| unusable(&report))?;
         let diff = self.diff(&new.config)?;
         let plan = self.engine.plan(tuning(&new.config, &new.hash)).await?;
         Ok(view(&new, false, &diff.live, plan))

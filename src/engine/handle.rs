@@ -333,8 +333,8 @@ pub struct Forecast {
     pub step: Duration,
     /// Counts per use case; what is overdue is in the first.
     pub use_cases: BTreeMap<UseCase, Vec<u64>>,
-    /// Behind the last span.
-    pub later: u64,
+    /// Behind the last span, per use case.
+    pub later: BTreeMap<UseCase, u64>,
     /// As in [`Plan::counting`].
     pub counting: bool,
 }
@@ -350,6 +350,8 @@ pub struct Explained {
     pub config_hash: Box<str>,
     /// … and when.
     pub since: Timestamp,
+    /// Its lane keeps the rule it had before that configuration, which is for new messages only.
+    pub pinned: bool,
     /// It waits for a deadline of its own, and the rule does not count.
     pub own: bool,
     /// When its DELETE is due: the deadline less the policy's lead.

@@ -140,7 +140,9 @@ impl<S: Store> Core<S> {
         let mut forecast = Forecast { from: now, step, ..Forecast::default() };
         let step_ms = i64::try_from(step.as_millis()).unwrap_or(i64::MAX).max(1);
         for (_, lane) in self.lanes.iter() {
-            let row = forecast.use_cases.entry(lane.spec.use_case.clone()).or_insert_with(|| vec![0; steps]);
+            let name = &lane.spec.use_case;
+            let row = forecast.use_cases.entry(name.clone()).or_insert_with(|| vec![0; steps]);
+            let later = forecast.later.entry(name.clone()).or_default();
             for queue in [Queue::Anchor, Queue::Own] {
                 let tally = &lane.line(queue).tally;
                 forecast.counting |= !tally.is_complete();
@@ -149,7 +151,7 @@ impl<S: Store> Core<S> {
                     let index = usize::try_from((due.millis() - now.millis()).max(0) / step_ms).unwrap_or(usize::MAX);
                     match row.get_mut(index) {
                         Some(bin) => *bin += count,
-                        None => forecast.later += count,
+                        None => *later += count,
                     }
                 }
             }
@@ -169,6 +171,7 @@ impl<S: Store> Core<S> {
             policy: policy.to_string(),
             config_hash,
             since,
+            pinned: lane.spec.pinned.is_some(),
             own: message.record.position().queue == Queue::Own,
             release: policy.release(message.deadline),
             spread: policy.spread,

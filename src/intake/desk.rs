@@ -17,7 +17,14 @@ pub enum Request {
     /// Read the configuration file again and take it over.
     Reload(Reply<ReloadView>),
     /// Say what this text would do as the configuration file.
-    Plan(String, Reply<ReloadView>),
+    Plan {
+        /// What a report on it calls it.
+        name: String,
+        /// What the file says.
+        text: String,
+        /// The answer.
+        reply: Reply<ReloadView>,
+    },
     /// Show the configuration in force.
     Config(Reply<ConfigView>),
 }

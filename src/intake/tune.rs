@@ -37,12 +37,19 @@ pub(super) async fn explain(shared: &Shared, agent: &str, message: &str) -> Answ
     Ok(json(StatusCode::OK, &ExplainView::from(explained)))
 }
 
-/// The body is the text of a configuration file.
-pub(super) async fn plan(State(Shared { gate, .. }): State<Shared>, body: Body) -> Answer {
+/// The body is the text of a configuration file; `name` is what a report on it calls it.
+pub(super) async fn plan(
+    State(Shared { gate, .. }): State<Shared>,
+    Query(params): Query<BTreeMap<String, String>>,
+    body: Body,
+) -> Answer {
+    let mut params = Params(params);
+    let name = params.with("name", |name| Ok(name.to_owned()))?.unwrap_or_else(|| "the plan".to_owned());
+    params.end()?;
     let body = read_body(body, gate.limits.request_bytes).await?;
     let text = String::from_utf8(body.into())
         .map_err(|_| Refusal::invalid("body", "the body must be the text of a configuration file, in UTF-8"))?;
-    let plan = gate.desk.ask(|reply| Request::Plan(text, reply)).await?;
+    let plan = gate.desk.ask(|reply| Request::Plan { name, text, reply }).await?;
     Ok(json(StatusCode::OK, &plan))
 }
 

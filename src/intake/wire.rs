@@ -378,8 +378,8 @@ pub struct ForecastView {
     pub step: Duration,
     /// How many fall due in each span, per use case; what is overdue is in the first.
     pub use_cases: BTreeMap<UseCase, Vec<u64>>,
-    /// Behind the last span.
-    pub later: u64,
+    /// Behind the last span, per use case.
+    pub later: BTreeMap<UseCase, u64>,
     /// After a start, what is pending is still being counted: the numbers are too low.
     pub counting: bool,
 }
@@ -507,6 +507,9 @@ pub struct ExplainView {
     pub config_hash: Box<str>,
     /// When it did: at a reload, or at the start.
     pub policy_since: Timestamp,
+    /// It keeps the rule it was registered under: that configuration's is for new messages only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pinned: bool,
     /// It has a deadline of its own, and the policy's rule does not count.
     pub own_deadline: bool,
     /// When its DELETE is due: the deadline less the policy's lead.
@@ -529,6 +532,7 @@ impl From<Explained> for ExplainView {
             policy: explained.policy,
             config_hash: explained.config_hash,
             policy_since: explained.since,
+            pinned: explained.pinned,
             own_deadline: explained.own,
             release_time: explained.release,
             spread: explained.spread,
