@@ -9,6 +9,7 @@
 //! | 69 | no daemon answers, or it may not be asked |
 //! | 74 | the output can't be written |
 //! | 76 | the answer makes no sense: is the daemon of another version? |
+//! | 78 | the configuration file has errors; nothing was changed |
 //!
 //! From 64 on as in sysexits.h, so that a script can tell "no" from "try again later".
 
@@ -31,6 +32,8 @@ pub const UNAVAILABLE: u8 = 69;
 pub const IO: u8 = 74;
 /// The answer makes no sense.
 pub const PROTOCOL: u8 = 76;
+/// The configuration file has errors.
+pub const CONFIG: u8 = 78;
 
 /// Why a command is not done, in words for whoever typed it.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +43,9 @@ pub(super) enum Failure {
     /// Some lines were refused; each was told about when its answer came.
     #[error("some lines were refused")]
     Told,
+    /// The report on a configuration file, which begins with `error:` itself.
+    #[error("{}", show::plain_lines(.0))]
+    Config(String),
     #[error("can't read {}: {error}", .path.display())]
     Input { path: PathBuf, error: io::Error },
     #[error("{0}")]
@@ -57,6 +63,10 @@ impl Failure {
             // The reader had enough. That is how `head` says thank you.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
             Self::Told => return REFUSED.into(),
+            Self::Config(_) => {
+                anstream::eprintln!("{self}\n\nNothing was changed: the daemon goes on with the configuration it has.");
+                return CONFIG.into();
+            }
             Self::Refused(_) => REFUSED,
             Self::Input { .. } => NO_INPUT,
             Self::Unavailable(_) => UNAVAILABLE,

@@ -205,7 +205,7 @@ fn everything(view: &MessageView, here: &Here) -> String {
     format!("{} {}\n{}\n\n{}", view.agent_id, view.message_id, show::rows(&facts), show::text(&trail))
 }
 
-fn grant_line(grant: &GrantView, here: &Here) -> String {
+pub(super) fn grant_line(grant: &GrantView, here: &Here) -> String {
     use crate::model::GrantState;
     let acked = if grant.acked { "acknowledged" } else { "not acknowledged" };
     let useful = if grant.valid_until > here.now { "of use until" } else { "of use only until" };

@@ -7,11 +7,15 @@
 mod args;
 mod batch;
 mod client;
+mod config;
 mod events;
 pub mod exit;
+mod explain;
+mod forecast;
 mod messages;
 mod outcomes;
 mod output;
+mod reload;
 mod show;
 mod status;
 
@@ -66,6 +70,11 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Events { file } => events::hand_in(&client, &mut out, &file).await,
         Command::Outcomes(args) => outcomes::print(&client, &mut out, args).await,
         Command::Ack { cursor, agent } => outcomes::ack(&client, &mut out, cursor, agent).await,
+        Command::Explain(of) => explain::print(&client, &mut out, &of).await,
+        Command::Forecast(args) => forecast::print(&client, &mut out, args).await,
+        Command::Plan { config } => reload::plan(&client, &mut out, &config).await,
+        Command::Reload => reload::reload(&client, &mut out).await,
+        Command::Config => config::print(&client, &mut out).await,
         Command::Status => status::print(&client, &mut out).await,
     };
     // What was printed before a failure belongs before its words.

@@ -9,6 +9,7 @@ use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, Conte
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use crate::engine::RestReason;
 use crate::intake::wire::ErrorBody;
 use crate::model::{Outcome, Timestamp};
 
@@ -48,7 +49,39 @@ impl Here {
         format!("{} ({})", self.exact(at), self.relative(at))
     }
 
-    fn format(&self, at: Timestamp, format: &str) -> String {
+    /// The time of day to the millisecond, with the day where it is another one.
+    pub(super) fn moment(&self, at: Timestamp) -> String {
+        let day = |at| self.format(at, "%Y-%m-%d");
+        self.format(at, if day(at) == day(self.now) { "%H:%M:%S%.3f" } else { "%Y-%m-%d %H:%M:%S%.3f" })
+    }
+
+    /// The same, and how far that is: for sentences.
+    pub(super) fn when(&self, at: Timestamp) -> String {
+        format!("{} ({})", self.moment(at), self.relative(at))
+    }
+
+    /// Words in lines that fit, to stand behind a margin: each line but the first brings its own.
+    pub(super) fn wrap(&self, text: &str, margin: usize) -> String {
+        let Some(width) = self.width.map(usize::from) else { return text.to_owned() };
+        let mut wrapped = String::with_capacity(text.len());
+        let mut column = margin;
+        for word in text.split(' ') {
+            let length = word.chars().count();
+            if column > margin && column + 1 + length > width {
+                wrapped.push('\n');
+                wrapped.extend(std::iter::repeat_n(' ', margin));
+                column = margin;
+            } else if !wrapped.is_empty() {
+                wrapped.push(' ');
+                column += 1;
+            }
+            wrapped.push_str(word);
+            column += length;
+        }
+        wrapped
+    }
+
+    pub(super) fn format(&self, at: Timestamp, format: &str) -> String {
         match jiff::Timestamp::from_millisecond(at.millis()) {
             Ok(instant) => instant.to_zoned(self.zone.clone()).strftime(format).to_string(),
             Err(_) => at.to_string(),
@@ -217,12 +250,28 @@ pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// The same for text of several lines.
+pub(super) fn plain_lines(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
+}
+
+/// Why an agent and region rest.
+pub(super) fn rest(reason: RestReason) -> &'static str {
+    match reason {
+        RestReason::TooManyRequests => "429, too many requests",
+        RestReason::Unauthorized => "401, check the service account key",
+        RestReason::Forbidden => "403, may this account act for the agent?",
+        RestReason::Unreachable => "the platform can't be reached",
+    }
+}
+
 /// `message (field)`
 pub(super) fn refusal(error: &ErrorBody) -> String {
     let message = plain(&error.message);
     match &error.field {
-        Some(field) => format!("{message} ({})", plain(field)),
-        None => message,
+        // Where the message names it already, once is enough.
+        Some(field) if !message.contains(field.as_ref()) => format!("{message} ({})", plain(field)),
+        _ => message,
     }
 }
 
@@ -264,6 +313,14 @@ pub(super) mod tests {
         assert_eq!(here.short(here.now), "21:00:00");
         assert_eq!(here.short(here.now.plus(Duration::from_secs(4 * 3600))), "11-23 01:00");
         assert_eq!(here.short(here.now.minus(Duration::from_secs(365 * 86_400))), "11-22 21:00");
+    }
+
+    #[test]
+    fn words_are_wrapped_and_what_follows_is_indented() {
+        let narrow = Here { width: Some(10), ..here() };
+        assert_eq!(narrow.wrap("one two three four", 2), "one two\n  three\n  four");
+        assert_eq!(narrow.wrap("longer-than-that x", 2), "longer-than-that\n  x");
+        assert_eq!(Here { width: None, ..here() }.wrap("one two three four", 2), "one two three four");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::client::{Client, Method};
 use super::exit::Failure;
 use super::output::Output;
 use super::show::{self, Column, Here};
-use crate::engine::{RestReason, StateKind};
+use crate::engine::StateKind;
 use crate::intake::wire::{RouteView, StatusView};
 
 const STATES: [StateKind; 4] = [StateKind::Pending, StateKind::Revoking, StateKind::Settling, StateKind::Settled];
@@ -107,14 +107,8 @@ fn routes(view: &StatusView, here: &Here) -> Option<String> {
 
 fn state(route: &RouteView) -> Cell {
     let Some(reason) = route.resting else { return Cell::new("good") };
-    let reason = match reason {
-        RestReason::TooManyRequests => "429, too many requests",
-        RestReason::Unauthorized => "401, check the service account key",
-        RestReason::Forbidden => "403, may this account act for the agent?",
-        RestReason::Unreachable => "the platform can't be reached",
-    };
     let wait = route.resumes_in.map(|wait| format!(" for {}", show::span(wait))).unwrap_or_default();
-    Cell::new(format!("rests{wait}: {reason}")).fg(Color::Yellow)
+    Cell::new(format!("rests{wait}: {}", show::rest(reason))).fg(Color::Yellow)
 }
 
 #[cfg(test)]

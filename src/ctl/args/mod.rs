@@ -3,18 +3,17 @@
 //! What has a form of its own (a time, a duration, an id) is checked here and answered with the usage; what only the daemon
 //! can judge (a use case, a deadline that has passed, a phone) goes to it as it is.
 
+mod options;
+
 use std::path::PathBuf;
-use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
-use serde::Deserialize;
-use serde::de::IntoDeserializer;
-use serde::de::value::Error as WordError;
-use serde_json::value::RawValue;
+use clap::{Parser, Subcommand};
 
-use crate::engine::{OnConflict, StateKind};
-use crate::model::{AgentId, MessageId, Region, Timestamp, UseCase};
+use crate::model::AgentId;
+
+pub(super) use options::{
+    By, ForecastArgs, ListArgs, MessageRef, OneMessage, OutcomesArgs, RegisterArgs, RescheduleArgs,
+};
 
 /// Ask the daemon that revokes undelivered RCS messages
 #[derive(Debug, Parser)]
@@ -27,9 +26,11 @@ Examples:
   revokectl status
   revokectl register my-bot otp-7731 --phone +12223334444 --use-case otp
   revokectl outcomes --follow
+  revokectl plan --config new.toml
 
 Exit codes: 0 done · 1 refused by the daemon · 64 wrong usage · 66 unreadable
-file · 69 no daemon answers · 74 output failed · 76 answer not understood"
+file · 69 no daemon answers · 74 output failed · 76 answer not understood ·
+78 a configuration with errors"
 )]
 pub(super) struct Arguments {
     /// The daemon's socket [default: /run/revoked/revoked.sock, or the same
@@ -128,6 +129,56 @@ Example:
         #[arg(long, value_parser = AgentId::new)]
         agent: Option<AgentId>,
     },
+    /// Show why a message has its deadline, and what happened to it
+    #[command(after_help = "\
+Examples:
+  revokectl explain my-bot otp-7731
+  revokectl explain my-bot otp-7731 --json | jq .configHash")]
+    Explain(MessageRef),
+    /// Show how many messages fall due when
+    #[command(after_help = "\
+Examples:
+  revokectl forecast
+  revokectl forecast --by hour --use-case promotion
+  revokectl forecast --by day --json | jq .useCases
+
+What is overdue is in the first bar.")]
+    Forecast(ForecastArgs),
+    /// Show what another configuration would do; changes nothing
+    #[command(after_help = "\
+Shows each use case before and after, how many pending deadlines move and how
+far, how many are due at once, and when the last of those would be revoked.
+
+Examples:
+  revokectl plan --config new.toml
+  revokectl plan --config new.toml --json | jq '.useCases[].moved'
+
+A file with errors is shown with its mistakes (exit code 78). Keys that are read
+at the start only are named and refused (exit code 1).")]
+    Plan {
+        /// The new configuration; - is standard input
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Take over the configuration file, all of it or nothing
+    #[command(after_help = "\
+Shows what that did, as `revokectl plan` shows what it would do.
+
+Examples:
+  revokectl reload
+  revokectl reload --json | jq .configHash
+
+After a refusal (exit code 1) or mistakes in the file (78) the configuration is
+what it was.")]
+    Reload,
+    /// Show the configuration in force, and who says so
+    #[command(after_help = "\
+Examples:
+  revokectl config
+  revokectl config --json | jq -r .configHash
+
+There is nothing secret in it: secrets are in files, and these are only named.")]
+    Config,
     /// Show how the daemon is doing
     #[command(after_help = "\
 Examples:
@@ -136,156 +187,13 @@ Examples:
     Status,
 }
 
-/// Which message.
-#[derive(Debug, Args)]
-pub(super) struct MessageRef {
-    /// Who sent it, with or without @rbm.goog
-    #[arg(value_parser = AgentId::new)]
-    pub(super) agent: AgentId,
-    /// The id its agent gave it
-    #[arg(value_parser = MessageId::new)]
-    pub(super) message: MessageId,
-}
-
-#[derive(Debug, Args)]
-#[command(override_usage = "\
-revokectl register <AGENT> <MESSAGE> --phone <E164> --use-case <NAME>
-       revokectl register --file <FILE>")]
-pub(super) struct RegisterArgs {
-    #[command(flatten)]
-    pub(super) one: Box<OneMessage>,
-    /// Register one JSON object per line from here; - is standard input
-    #[arg(long, value_name = "FILE", conflicts_with = "OneMessage")]
-    pub(super) file: Option<PathBuf>,
-}
-
-/// One message, from the command line.
-#[derive(Debug, Args)]
-pub(super) struct OneMessage {
-    /// Who sent it, with or without @rbm.goog
-    #[arg(value_parser = AgentId::new, required_unless_present = "file")]
-    pub(super) agent: Option<AgentId>,
-    /// The id its agent gave it
-    #[arg(value_parser = MessageId::new, required_unless_present = "file")]
-    pub(super) message: Option<MessageId>,
-    /// The handset, as +12223334444
-    #[arg(long, value_name = "E164", required_unless_present = "file")]
-    pub(super) phone: Option<String>,
-    /// The policy that gives it its deadline
-    #[arg(long, value_name = "NAME", required_unless_present = "file")]
-    pub(super) use_case: Option<String>,
-    /// When it was sent, RFC 3339 [default: now]
-    #[arg(long, value_name = "TIME", value_parser = Timestamp::parse)]
-    pub(super) send_time: Option<Timestamp>,
-    /// A deadline of its own, RFC 3339
-    #[arg(long, value_name = "TIME", value_parser = Timestamp::parse, conflicts_with = "ttl")]
-    pub(super) expire_time: Option<Timestamp>,
-    /// Or a time to live of its own, such as 10m or 1h30m
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub(super) ttl: Option<Duration>,
-    /// The region it was sent through [default: the daemon's]
-    #[arg(long, value_parser = word::<Region>(&["global", "us", "europe", "asia"]))]
-    pub(super) region: Option<Region>,
-    /// A word to find it by; may be given several times
-    #[arg(long = "tag", value_name = "TAG")]
-    pub(super) tags: Vec<String>,
-    /// Comes back with the SMS grant, as it is
-    #[arg(long, value_name = "JSON", value_parser = json)]
-    pub(super) fallback: Option<Box<RawValue>>,
-    /// What to do if it is registered already [default: replace]
-    #[arg(
-        long,
-        value_name = "WHAT",
-        value_parser = word::<OnConflict>(&["replace", "keep", "earliest", "reject"]),
-    )]
-    pub(super) on_conflict: Option<OnConflict>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ListArgs {
-    /// Only in this state
-    #[arg(
-        long,
-        value_parser = word::<StateKind>(&["pending", "revoking", "settling", "settled"]),
-    )]
-    pub(super) state: Option<StateKind>,
-    /// Only of this use case
-    #[arg(long, value_name = "NAME", value_parser = UseCase::new)]
-    pub(super) use_case: Option<UseCase>,
-    /// Only of this agent
-    #[arg(long, value_parser = AgentId::new)]
-    pub(super) agent: Option<AgentId>,
-    /// Only with this tag
-    #[arg(long)]
-    pub(super) tag: Option<String>,
-    /// Not more than this many [default: 100 in a table, all with --json]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(super) limit: Option<u64>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct RescheduleArgs {
-    #[command(flatten)]
-    pub(super) of: MessageRef,
-    #[command(flatten)]
-    pub(super) to: NewDeadline,
-}
-
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-pub(super) struct NewDeadline {
-    /// The new deadline, RFC 3339
-    #[arg(long, value_name = "TIME", value_parser = Timestamp::parse)]
-    pub(super) at: Option<Timestamp>,
-    /// So long from now, such as 10m or 1h30m
-    #[arg(long = "in", value_name = "DURATION", value_parser = duration)]
-    pub(super) within: Option<Duration>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct OutcomesArgs {
-    /// Those behind this cursor [default: 0, the oldest that is kept]
-    #[arg(long, value_name = "CURSOR", default_value_t, hide_default_value = true)]
-    pub(super) after: u64,
-    /// Go on with new ones as they come, also after a restart of the daemon
-    #[arg(long)]
-    pub(super) follow: bool,
-    /// Only of this agent
-    #[arg(long, value_parser = AgentId::new)]
-    pub(super) agent: Option<AgentId>,
-    /// Acknowledge what was printed
-    #[arg(long)]
-    pub(super) ack: bool,
-}
-
-/// `10m`, `1h 30m`, `2 days` or `600s`, as people write durations. A day is 24 hours.
-fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a duration such as 10m, 1h30m or 2d");
-    let span: jiff::Span = text.parse().map_err(|_| wrong())?;
-    let exact = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
-    exact.try_into().map_err(|_| wrong())
-}
-
-fn json(text: &str) -> Result<Box<RawValue>, String> {
-    serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))
-}
-
-/// One of the wire's words, in lower case; they stand in the help.
-fn word<T>(words: &'static [&'static str]) -> impl TypedValueParser<Value = T>
-where
-    T: for<'de> Deserialize<'de> + Clone + Send + Sync + 'static,
-{
-    PossibleValuesParser::new(words).try_map(|word| {
-        let read = |word: &str| T::deserialize(IntoDeserializer::<WordError>::into_deserializer(word));
-        read(&word).or_else(|_| read(&word.to_ascii_uppercase()))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::engine::{OnConflict, StateKind};
+    use crate::model::Region;
 
     fn parse(line: &str) -> Result<Arguments, clap::Error> {
         Arguments::try_parse_from(line.split(' '))
@@ -310,16 +218,6 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_written_as_people_do_and_as_the_wire_does() {
-        for (text, seconds) in [("10m", 600), ("600s", 600), ("1h30m", 5400), ("2 days", 172_800), ("PT1M", 60)] {
-            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        for wrong in ["", "10", "soon", "-5m", "1 month"] {
-            assert!(duration(wrong).is_err(), "{wrong:?} was accepted");
-        }
-    }
-
-    #[test]
     fn a_file_and_a_message_of_its_own_exclude_each_other() {
         assert!(parse("revokectl --socket s --json register --file -").is_ok());
         assert!(parse("revokectl register bot m1 --phone +12223334444 --use-case otp").is_ok());
@@ -333,6 +231,8 @@ mod tests {
             "revokectl reschedule bot m1",
             "revokectl reschedule bot m1 --in 1m --at 2026-11-22T12:00:00Z",
             "revokectl get bot a/b",
+            "revokectl plan new.toml",
+            "revokectl forecast --by second",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
