@@ -61,7 +61,7 @@ const BACKLOG_MAX: u64 = 65_536;
 const SETTLED_PER_APPEND: usize = 512;
 
 /// Young generations may outgrow their bound while the disk is slow, but not beyond all measure.
-const YOUNG_EXCESS: usize = 4;
+const YOUNG_EXCESS: usize = 2;
 
 /// How to open a store.
 #[derive(Clone, Debug)]
@@ -82,7 +82,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             cache_bytes: 256 << 20,
-            young_bytes: 128 << 20,
+            young_bytes: 96 << 20,
             generation: Duration::from_secs(60),
             durability: Durability::Disk,
             broken: Arc::default(),

@@ -35,6 +35,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Ageing {
     pub(super) first: Generation,
     pub(super) through: Generation,
+    /// In no order.
     pub(super) entries: Arc<Vec<(Key, Option<Bytes>)>>,
     /// The outcome log is durably trimmed up to there.
     pub(super) trimmed: Cursor,
@@ -101,7 +102,9 @@ impl Shelf {
         if !entries.is_empty() {
             let generations = ageing.first..=ageing.through;
             let mut run = Builder::create(&self.home, generations, entries.len() as u64, BUILD_CACHE_BYTES)?;
-            for (key, value) in entries {
+            let mut in_order: Vec<_> = entries.iter().collect();
+            in_order.sort_unstable_by_key(|(key, _)| *key);
+            for (key, value) in in_order {
                 run.push(*key, value.as_deref())?;
             }
             let run = self.take(run.finish()?)?;

@@ -172,12 +172,8 @@ impl State {
                 young.delete(Key::Identity(hash));
             }
             Logged::Outcome(cursor, entry) => young.put(Key::Outcome(cursor), entry, false),
-            Logged::TrimOutcomes(cursor) => {
-                // What the runs hold of them is hidden by the mark and left out when they are merged.
-                let entries = young.from(std::ops::Bound::Included(Key::Outcome(0))).map(|(key, _)| key);
-                let gone: Vec<Key> = entries.take_while(|key| *key <= Key::Outcome(cursor)).collect();
-                young.forget(gone.into_iter());
-            }
+            // What the runs hold of them is hidden by the mark, and left out when they are merged.
+            Logged::TrimOutcomes(cursor) => young.trim_outcomes(cursor),
             Logged::Lane(..) | Logged::Acked(..) | Logged::Fence(..) | Logged::Early(_) | Logged::EarlyGone(_) => {}
         }
     }

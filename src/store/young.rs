@@ -8,11 +8,14 @@
 //! Most messages are delivered within seconds. A slot that no run knows of (`below` is false) leaves no trace when it is
 //! deleted: that is what keeps the short-lived away from the runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Bound;
 
-use super::key::Key;
+use super::Cursor;
+use super::key::{IdentityHash, Key};
 use super::tree::Bytes;
+use crate::model::Position;
 
 /// The number of a generation: 1, 2, 3, …
 pub(super) type Generation = u64;
@@ -39,7 +42,10 @@ impl Slot {
 /// See the module's documentation.
 #[derive(Default, Debug)]
 pub(super) struct Young {
-    slots: BTreeMap<Key, Slot>,
+    records: BTreeMap<Position, Slot>,
+    /// Never walked, and random: a tree of them took more than half of the time of a replay.
+    identities: HashMap<IdentityHash, Slot, BuildHasherDefault<HashOfHash>>,
+    outcomes: BTreeMap<Cursor, Slot>,
     bytes: usize,
     now: Generation,
 }
@@ -55,7 +61,7 @@ impl Young {
         self.now = generation;
     }
 
-    /// `known_below`: whether the runs hold something under a key that has no slot.
+    /// `known_below`: whether the runs may hold something under a key that has no slot.
     pub(super) fn put(&mut self, key: Key, value: Bytes, known_below: bool) {
         let below = self.take(key).map_or(known_below, |slot| slot.below);
         self.insert(key, Slot { value: Some(value), touched: self.now, below });
@@ -69,55 +75,106 @@ impl Young {
         }
     }
 
-    /// Drops the slots of these keys, where nothing below will be asked for them either.
-    pub(super) fn forget(&mut self, keys: impl Iterator<Item = Key>) {
-        for key in keys {
-            self.take(key);
+    /// Drops the entries of the outcome log up to this one; of the runs nobody will ask for them either.
+    pub(super) fn trim_outcomes(&mut self, through: Cursor) {
+        while let Some(first) = self.outcomes.first_entry().filter(|first| *first.key() <= through) {
+            self.bytes -= first.remove().bytes();
         }
     }
 
     /// Drops the slot of a key that a run holds now, unless it was touched since `through`.
     pub(super) fn settle(&mut self, key: Key, through: Generation) {
-        if self.slots.get(&key).is_some_and(|slot| slot.touched <= through) {
+        if self.slot(&key).is_some_and(|slot| slot.touched <= through) {
             self.take(key);
         }
     }
 
     /// `None`: ask the runs. `Some(None)`: there is nothing.
     pub(super) fn get(&self, key: &Key) -> Option<Option<&Bytes>> {
-        self.slots.get(key).map(|slot| slot.value.as_ref())
+        self.slot(key).map(|slot| slot.value.as_ref())
     }
 
     /// Whether the runs may hold something under a key that has a slot.
     pub(super) fn below(&self, key: &Key) -> Option<bool> {
-        self.slots.get(key).map(|slot| slot.below)
+        self.slot(key).map(|slot| slot.below)
     }
 
-    /// The slots from `start` on, in order.
-    pub(super) fn from(&self, start: Bound<Key>) -> impl Iterator<Item = (Key, Option<&Bytes>)> {
-        self.slots.range((start, Bound::Unbounded)).map(|(key, slot)| (*key, slot.value.as_ref()))
+    /// The records at and behind a position, or the outcomes at and behind a cursor, in order.
+    pub(super) fn from(&self, start: Bound<Key>) -> Box<dyn Iterator<Item = (Key, Option<&Bytes>)> + '_> {
+        let cursor = start.map(|key| if let Key::Outcome(cursor) = key { cursor } else { 0 });
+        match start {
+            Bound::Included(Key::Record(at)) => Box::new(walk(&self.records, Bound::Included(at), Key::Record)),
+            Bound::Excluded(Key::Record(at)) => Box::new(walk(&self.records, Bound::Excluded(at), Key::Record)),
+            _ => Box::new(walk(&self.outcomes, cursor, Key::Outcome)),
+        }
     }
 
-    /// What was last touched in a generation up to `through`, in order, on its way to a run.
+    /// What was last touched in a generation up to `through`, in no order, on its way to a run.
     pub(super) fn freeze(&mut self, through: Generation) -> Vec<(Key, Option<Bytes>)> {
-        let frozen = self.slots.iter_mut().filter(|(_, slot)| slot.touched <= through);
+        let records = self.records.iter_mut().map(|(at, slot)| (Key::Record(*at), slot));
+        let identities = self.identities.iter_mut().map(|(hash, slot)| (Key::Identity(*hash), slot));
+        let outcomes = self.outcomes.iter_mut().map(|(cursor, slot)| (Key::Outcome(*cursor), slot));
+        let frozen = records.chain(identities).chain(outcomes).filter(|(_, slot)| slot.touched <= through);
         frozen
             .map(|(key, slot)| {
                 slot.below = true;
-                (*key, slot.value.clone())
+                (key, slot.value.clone())
             })
             .collect()
     }
 
+    fn slot(&self, key: &Key) -> Option<&Slot> {
+        match key {
+            Key::Record(at) => self.records.get(at),
+            Key::Identity(hash) => self.identities.get(hash),
+            Key::Outcome(cursor) => self.outcomes.get(cursor),
+        }
+    }
+
     fn insert(&mut self, key: Key, slot: Slot) {
         self.bytes += slot.bytes();
-        self.slots.insert(key, slot);
+        match key {
+            Key::Record(at) => self.records.insert(at, slot),
+            Key::Identity(hash) => self.identities.insert(hash, slot),
+            Key::Outcome(cursor) => self.outcomes.insert(cursor, slot),
+        };
     }
 
     fn take(&mut self, key: Key) -> Option<Slot> {
-        let slot = self.slots.remove(&key)?;
+        let slot = match key {
+            Key::Record(at) => self.records.remove(&at),
+            Key::Identity(hash) => self.identities.remove(&hash),
+            Key::Outcome(cursor) => self.outcomes.remove(&cursor),
+        }?;
         self.bytes -= slot.bytes();
         Some(slot)
+    }
+}
+
+fn walk<K: Ord + Copy>(
+    slots: &BTreeMap<K, Slot>,
+    start: Bound<K>,
+    key: impl Fn(K) -> Key,
+) -> impl Iterator<Item = (Key, Option<&Bytes>)> {
+    slots.range((start, Bound::Unbounded)).map(move |(at, slot)| (key(*at), slot.value.as_ref()))
+}
+
+/// An identity is a cryptographic hash already: any eight bytes of it do.
+#[derive(Default)]
+struct HashOfHash(u64);
+
+impl Hasher for HashOfHash {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_ne_bytes(*first);
+        }
+    }
+
+    /// The length, which is always the same.
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
