@@ -9,7 +9,7 @@
 
 pub mod memory;
 
-// The store on disk, from the contract down to the database.
+// The store on disk. `disk` is the way in and says how the others fit together; only `tree` names the database.
 mod codec;
 mod disk;
 mod filter;
