@@ -71,9 +71,16 @@ async fn measure(pending: u64, json: bool) -> anyhow::Result<()> {
 
     let before = clock::now();
     for start in (0..pending).step_by(1000) {
-        let drafts = (start..pending.min(start + 1000)).map(|number| draft(number, before.wall)).collect();
-        for registered in handle.register(drafts).await.map_err(|refusal| anyhow::anyhow!(refusal.message))? {
-            registered.map_err(|refusal| anyhow::anyhow!(refusal.message))?;
+        let drafts: Vec<Draft> = (start..pending.min(start + 1000)).map(|number| draft(number, before.wall)).collect();
+        // A store that is behind refuses: that is its back-pressure, and a client's reason to wait.
+        let registered = loop {
+            match handle.register(drafts.clone()).await {
+                Ok(registered) => break registered,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        };
+        for one in registered {
+            one.map_err(|refusal| anyhow::anyhow!(refusal.message))?;
         }
     }
     let loading = clock::now().mono - before.mono;

@@ -6,7 +6,7 @@ mod store_world;
 
 use std::path::Path;
 
-use revoked::store::{Change, Durability, Options, SledStore, Store, StoreError};
+use revoked::store::{Change, Durability, SledStore, Store, StoreOptions as Options};
 use store_world::{World, all_records, open};
 
 fn options() -> Options {
@@ -14,13 +14,10 @@ fn options() -> Options {
 }
 
 fn append(store: &mut SledStore, batch: &[Change]) -> u64 {
-    loop {
-        match store.append(batch.to_vec()) {
-            Ok(ticket) => return ticket,
-            Err(StoreError::Io(_)) => std::thread::yield_now(),
-            Err(error) => panic!("{error}"),
-        }
+    while store.writable().is_err() {
+        std::thread::yield_now();
     }
+    store.append(batch.to_vec())
 }
 
 fn databases(dir: &Path) -> Vec<String> {

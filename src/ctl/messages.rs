@@ -10,6 +10,7 @@ use super::output::Output;
 use super::show::{self, Column, Here};
 use crate::engine::StateKind;
 use crate::intake::wire::{GrantView, ListView, MessageView, RegisterRequest};
+use crate::model::GrantState;
 use crate::model::time::wire_duration;
 
 /// Rows of a table if nobody says otherwise.
@@ -129,7 +130,13 @@ fn sentence(view: &MessageView, here: &Here) -> String {
             Some(until) => format!("{state}, final {}", here.relative(until)),
             None => state,
         },
-        StateKind::Settled => format!("settled: {state}"),
+        StateKind::Settled => match view.grant.as_ref().map(|grant| grant.state) {
+            Some(GrantState::Offered) => format!("settled: {state}, the SMS is granted"),
+            Some(GrantState::Held) => format!("settled: {state}, the SMS is held back"),
+            Some(GrantState::Withdrawn) => format!("settled: {state}, no SMS"),
+            Some(GrantState::Void) => format!("settled: {state}, too late for an SMS"),
+            None => format!("settled: {state}"),
+        },
     };
     format!("{agent_id} {message_id}: {what}")
 }
@@ -206,7 +213,6 @@ fn everything(view: &MessageView, here: &Here) -> String {
 }
 
 pub(super) fn grant_line(grant: &GrantView, here: &Here) -> String {
-    use crate::model::GrantState;
     let acked = if grant.acked { "acknowledged" } else { "not acknowledged" };
     let useful = if grant.valid_until > here.now { "of use until" } else { "of use only until" };
     match grant.state {

@@ -66,6 +66,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::List(filter) => messages::list(&client, &mut out, filter).await,
         Command::Withdraw(of) => messages::act(&client, &mut out, &of, "withdraw").await,
         Command::Revoke(of) => messages::act(&client, &mut out, &of, "revoke").await,
+        Command::Grant(of) => messages::act(&client, &mut out, &of, "grant").await,
+        Command::Drop(of) => messages::act(&client, &mut out, &of, "drop").await,
         Command::Reschedule(args) => messages::reschedule(&client, &mut out, &args).await,
         Command::Events { file } => events::hand_in(&client, &mut out, &file).await,
         Command::Outcomes(args) => outcomes::print(&client, &mut out, args).await,

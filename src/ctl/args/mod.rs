@@ -85,6 +85,16 @@ Example:
 Example:
   revokectl revoke my-bot otp-7731")]
     Revoke(MessageRef),
+    /// Give the SMS grant that was held back (on_unknown = "hold")
+    #[command(after_help = "\
+Example:
+  revokectl grant my-bot promo-9")]
+    Grant(MessageRef),
+    /// Decide that no SMS is sent where the grant was held back
+    #[command(after_help = "\
+Example:
+  revokectl drop my-bot promo-9")]
+    Drop(MessageRef),
     /// Give a message another deadline
     #[command(after_help = "\
 Examples:
