@@ -255,7 +255,7 @@ mod tests {
         let pending = message(r#""state":"PENDING","attempts":0"#);
         let told = sentence(&pending, &here());
         assert!(told.ends_with("pending, to be revoked at 2026-11-22T21:00:00.000+09:00 (0 ms ago)"), "{told}");
-        assert!(sentence(&settled(), &here()).ends_with("settled: revoked"));
+        assert!(sentence(&settled(), &here()).ends_with("settled: revoked, the SMS is granted"));
         let settling = message(
             r#""state":"SETTLING","belief":"PROBABLY_DELIVERED","settleTime":"2026-11-22T12:00:08Z","attempts":1"#,
         );
