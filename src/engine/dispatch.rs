@@ -238,25 +238,28 @@ impl<S: Store> Core<S> {
         }
     }
 
-    /// What is due while its route rests is not kept waiting beyond its policy's `give_up_after`.
+    /// What is due while its route rests is not kept waiting beyond its policy's `give_up_after`. What was never tried is
+    /// given that time from the beginning of the rest too: it may have become overdue while the daemon was down or the pace
+    /// was slow, and a rest of a second is no reason to fail a whole backlog that one probe may set going again.
     fn give_up_stuck(&mut self, route: usize, now: Now) -> Result<(), StoreError> {
-        if self.routes[route].pace.resting(now.mono).is_none() {
-            return Ok(());
-        }
+        let Some(rested) = self.routes[route].pace.rested(now.mono) else { return Ok(()) };
         let mut stuck = Vec::new();
         for lane in &self.routes[route].lanes {
             let Some(found) = self.lanes.get(*lane) else { continue };
             for queue in Queue::ATTEMPTS {
-                // Retries are not in the order of their deadlines, and few: each is looked at.
-                let patience = if queue == Queue::Retry { Duration::ZERO } else { self.patience(*lane) };
                 let places = found.line(queue).places().take(STRIDE);
-                let overdue = places.take_while(|p| found.due(queue, *p, Duration::ZERO).plus(patience) <= now.wall);
-                stuck.extend(overdue.map(|place| Position { lane: *lane, queue, place }));
+                // Retries are not in the order of their deadlines, and few: each is looked at.
+                let overdue = places.take_while(|place| match queue {
+                    Queue::Retry => place.order <= now.wall,
+                    _ => rested > found.policy.give_up_after && found.given_up(queue, *place) <= now.wall,
+                });
+                stuck.extend(overdue.map(|place| (Position { lane: *lane, queue, place }, found.policy.give_up_after)));
             }
         }
         let mut batch = Batch::default();
-        for position in stuck {
+        for (position, patience) in stuck {
             match self.store.at(&position)? {
+                Some(record) if record.attempts.count == 0 && rested <= patience => {}
                 Some(mut record) => {
                     self.advance(&mut record, position, Event::Stuck, now.wall, &mut batch);
                 }
@@ -267,14 +270,9 @@ impl<S: Store> Core<S> {
         Ok(())
     }
 
-    /// How long after it was due a message of a lane may wait: from its release, so the lead counts too.
-    fn patience(&self, lane: LaneId) -> Duration {
-        self.lanes.get(lane).map_or(Duration::ZERO, |lane| lane.policy.lead + lane.policy.give_up_after)
-    }
-
     /// How long until a route has to be looked at again; `None` if only an answer or a write can change anything.
     fn next_look(&self, route: usize, held: Option<Permit>, now: Now) -> Option<Duration> {
-        let resting = self.routes[route].pace.resting(now.mono).is_some();
+        let rested = self.routes[route].pace.rested(now.mono);
         let mut next: Option<Timestamp> = None;
         let mut sooner = |at: Timestamp| next = Some(next.map_or(at, |next| next.min(at)));
         for lane in &self.routes[route].lanes {
@@ -287,13 +285,16 @@ impl<S: Store> Core<S> {
                     continue;
                 }
                 found.fence_due(queue).into_iter().for_each(&mut sooner);
-                match (due <= now.wall, resting, queue) {
+                match (due <= now.wall, rested, queue) {
                     (false, ..) => sooner(due),
                     // Due, and held back: the permit, an answer or the fence's arrival on disk wakes us …
-                    (true, false, _) => {}
+                    (true, None, _) => {}
                     // … but while the route rests, somebody's patience may end first.
-                    (true, true, Queue::Retry) => sooner(now.wall.plus(STUCK_AGAIN)),
-                    (true, true, _) => sooner(due.plus(self.patience(*lane)).max(now.wall.plus(SOON))),
+                    (true, Some(_), Queue::Retry) => sooner(now.wall.plus(STUCK_AGAIN)),
+                    (true, Some(rested), _) => {
+                        let rest_ends = now.wall.plus(found.policy.give_up_after.saturating_sub(rested));
+                        sooner(found.given_up(queue, head).max(rest_ends).max(now.wall.plus(SOON)));
+                    }
                 }
             }
         }

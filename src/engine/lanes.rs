@@ -165,6 +165,12 @@ impl Lane {
         }
     }
 
+    /// When the pending message at a place is not worth an attempt any more if its route rests.
+    pub(super) fn given_up(&self, queue: Queue, place: Place) -> Timestamp {
+        let deadline = if queue == Queue::Anchor { self.policy.rule.deadline(place.order) } else { place.order };
+        deadline.plus(self.policy.give_up_after)
+    }
+
     /// When the fence of a line has to be moved for its first uncovered place.
     pub(super) fn fence_due(&self, queue: Queue) -> Option<Timestamp> {
         let line = self.line(queue);

@@ -23,6 +23,8 @@ mod retune_tests;
 mod tally;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trouble_tests;
 mod wheel;
 
 use std::sync::Arc;

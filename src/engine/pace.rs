@@ -93,6 +93,8 @@ pub(super) struct Pace {
 #[derive(Clone, Copy, Debug)]
 struct Rest {
     until: Duration,
+    /// When the first of this row of rests began.
+    since: Duration,
     reason: RestReason,
     /// How many rests in a row had no good answer between them.
     round: u32,
@@ -188,6 +190,7 @@ impl Pace {
             return Change::None;
         }
         let round = previous.map_or(0, |rest| rest.round) + 1;
+        let since = previous.map_or(now, |rest| rest.since);
         let wait = match (asked_for, reason) {
             (Some(wait), _) => wait.min(REST_MAX),
             (None, RestReason::Unauthorized | RestReason::Forbidden) => {
@@ -195,7 +198,7 @@ impl Pace {
             }
             (None, _) => retry::backoff(round, random),
         };
-        self.rest = Some(Rest { until: now + wait, reason, round });
+        self.rest = Some(Rest { until: now + wait, since, reason, round });
         match previous {
             Some(rest) if rest.reason == reason => Change::None,
             _ => Change::Rests(reason, wait),
@@ -211,6 +214,11 @@ impl Pace {
     /// Why it rests and for how long yet.
     pub(super) fn resting(&self, now: Duration) -> Option<(RestReason, Duration)> {
         self.rest.map(|rest| (rest.reason, rest.until.saturating_sub(now)))
+    }
+
+    /// For how long there has been nothing but rests and probes; `None` if it does not rest.
+    pub(super) fn rested(&self, now: Duration) -> Option<Duration> {
+        self.rest.map(|rest| now.saturating_sub(rest.since))
     }
 
     /// Requests per second that may leave now.

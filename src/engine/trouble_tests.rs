@@ -1,0 +1,125 @@
+//! What goes wrong around the core: disks that can't be read or written, platforms that ask for peace, crashes and stops at
+//! bad moments, one agent in the way of another.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use super::core::{Input, Settings};
+use super::handle::*;
+use super::pace::PaceLimits;
+use super::tests::{Rig, SECOND, draft, identity, phone, policies, start, tuning};
+use super::{Doors, Engine};
+use crate::model::*;
+use crate::platform::{Order, Platform};
+use crate::store::memory::MemoryStore;
+use crate::store::{Change, Cursor, Entry, Snapshot, Store, StoreError, Ticket};
+
+/// A store that can't be read, for a while or in one place.
+#[derive(Default)]
+struct Shaky {
+    inner: MemoryStore,
+    /// Reads of records until they fail.
+    reads_left: Cell<Option<u32>>,
+    /// What stands there makes no sense.
+    damaged: Option<Position>,
+}
+
+impl Shaky {
+    fn read(&self) -> Result<(), StoreError> {
+        match self.reads_left.get() {
+            None => Ok(()),
+            Some(0) => Err(StoreError::Io("no".to_owned())),
+            Some(left) => {
+                self.reads_left.set(Some(left - 1));
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Store for Shaky {
+    fn append(&mut self, batch: Vec<Change>) -> Ticket {
+        self.inner.append(batch)
+    }
+
+    fn writable(&self) -> Result<(), StoreError> {
+        self.inner.writable()
+    }
+
+    fn find(&self, identity: &Identity) -> Result<Option<Record>, StoreError> {
+        self.read()?;
+        self.inner.find(identity)
+    }
+
+    fn at(&self, position: &Position) -> Result<Option<Record>, StoreError> {
+        self.read()?;
+        if self.damaged == Some(*position) {
+            return Err(StoreError::Corrupt("damaged on purpose".to_owned()));
+        }
+        self.inner.at(position)
+    }
+
+    fn places(&self, lane: LaneId, queue: Queue, after: Option<Place>, limit: usize) -> Result<Vec<Place>, StoreError> {
+        self.inner.places(lane, queue, after, limit)
+    }
+
+    fn outcomes(&self, after: Cursor, limit: usize) -> Result<Vec<(Cursor, Entry)>, StoreError> {
+        self.inner.outcomes(after, limit)
+    }
+}
+
+fn shaky() -> Rig<Shaky> {
+    Rig::over(Shaky::default(), &Snapshot::default(), policies(), Settings::default(), start())
+}
+
+/// One request at a time for each agent.
+fn one_by_one() -> Settings {
+    Settings { pace: PaceLimits { in_flight: 1, ..PaceLimits::default() }, ..Settings::default() }
+}
+
+fn policy(name: &str, policy: Policy) -> Policies {
+    [(UseCase::new(name).unwrap(), policy)].into_iter().collect()
+}
+
+#[test]
+fn what_was_never_tried_is_not_given_up_for_a_short_rest() {
+    let mut rig = Rig::with(one_by_one());
+    rig.register(draft("m", "otp"));
+    rig.register(draft("n", "otp"));
+    // Nobody is there until long after `give_up_after`.
+    rig.move_to(rig.now.mono + SECOND * 8000);
+    let mut rig = rig.restart();
+    rig.answer(Answer::TooManyRequests(Some(SECOND)));
+    rig.pass(SECOND * 2);
+    while !rig.out.is_empty() {
+        rig.answer(Answer::Revoked);
+        rig.pass(SECOND);
+    }
+    rig.pass(SECOND * 10);
+    for id in ["m", "n"] {
+        assert_eq!(rig.outcome(id), Some(Outcome::Revoked), "{id}");
+    }
+}
+
+#[test]
+fn a_lane_that_rests_is_not_looked_at_all_the_time() {
+    let spread = Policy { spread: SECOND * 7200, ..Policy::new(Rule::Ttl(SECOND * 7200)) };
+    let mut rig = Rig::open(MemoryStore::default(), policy("sale", spread), one_by_one(), start());
+    for n in 0..50 {
+        rig.register(draft(&format!("m{n}"), "sale"));
+    }
+    rig.move_to(rig.now.mono + SECOND);
+    let mut rig = rig.restart();
+    for _ in 0..16_000 {
+        while !rig.out.is_empty() {
+            rig.answer(Answer::Forbidden("not yours".into()));
+        }
+        rig.pass(SECOND);
+    }
+    assert!((0..50).all(|n| rig.outcome(&format!("m{n}")) == Some(Outcome::Failed)));
+    assert!(rig.wakes < 20_000, "{} looks", rig.wakes);
+}
