@@ -100,11 +100,12 @@ impl<S: Store> Core<S> {
                 self.commit(batch);
                 return Ok(false);
             };
-            match self.store.at(&ended.position)? {
-                Some(mut record) => {
+            match self.store.at(&ended.position) {
+                Ok(Some(mut record)) => {
                     self.advance(&mut record, ended.position, Event::WindowEnded, now, &mut batch);
                 }
-                None => self.forget(ended.position),
+                Ok(None) => self.forget(ended.position),
+                Err(error) => return self.cut_short(batch, error),
             }
         }
         self.commit(batch);
@@ -119,7 +120,10 @@ impl<S: Store> Core<S> {
                 self.commit(batch);
                 return Ok(false);
             };
-            let record = self.store.at(&old.position)?;
+            let record = match self.store.at(&old.position) {
+                Ok(record) => record,
+                Err(error) => return self.cut_short(batch, error),
+            };
             self.leave(old.position);
             if let Some(record) = record {
                 batch.changes.push(Change::Remove { identity: record.identity, at: old.position });
@@ -127,6 +131,12 @@ impl<S: Store> Core<S> {
         }
         self.commit(batch);
         Ok(true)
+    }
+
+    /// Something can't be read. What was decided before it is decided: windows, cursors and counts have moved on already.
+    fn cut_short<T>(&mut self, batch: Batch, error: StoreError) -> Result<T, StoreError> {
+        self.commit(batch);
+        Err(error)
     }
 
     /// Something stood in the window and not in the store: a defect, said, and survived.
@@ -258,12 +268,13 @@ impl<S: Store> Core<S> {
         }
         let mut batch = Batch::default();
         for (position, patience) in stuck {
-            match self.store.at(&position)? {
-                Some(record) if record.attempts.count == 0 && rested <= patience => {}
-                Some(mut record) => {
+            match self.store.at(&position) {
+                Ok(Some(record)) if record.attempts.count == 0 && rested <= patience => {}
+                Ok(Some(mut record)) => {
                     self.advance(&mut record, position, Event::Stuck, now.wall, &mut batch);
                 }
-                None => self.forget(position),
+                Ok(None) => self.forget(position),
+                Err(error) => return self.cut_short(batch, error),
             }
         }
         self.commit(batch);

@@ -123,3 +123,21 @@ fn a_lane_that_rests_is_not_looked_at_all_the_time() {
     assert!((0..50).all(|n| rig.outcome(&format!("m{n}")) == Some(Outcome::Failed)));
     assert!(rig.wakes < 20_000, "{} looks", rig.wakes);
 }
+
+#[test]
+fn what_was_decided_before_a_read_fails_is_written_all_the_same() {
+    let mut rig = shaky();
+    rig.register(draft("m", "otp"));
+    rig.register(draft("n", "otp"));
+    rig.pass(SECOND * 600);
+    rig.answer(Answer::Revoked);
+    rig.answer(Answer::Revoked);
+    // The first window can be ended, the second one can't be read.
+    rig.core.store.reads_left.set(Some(1));
+    rig.pass(SECOND * 11);
+    rig.core.store.reads_left.set(None);
+    rig.pass(SECOND * 5);
+    assert_eq!([rig.outcome("m"), rig.outcome("n")], [Some(Outcome::Revoked); 2]);
+    let told: Vec<_> = rig.core.outcomes(0, 10, None).unwrap().entries.into_iter().map(|(cursor, _)| cursor).collect();
+    assert_eq!(told, [1, 2]);
+}
