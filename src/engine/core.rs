@@ -255,10 +255,10 @@ impl<S: Store> Core<S> {
                 let results = self.register(drafts, now.wall);
                 self.reply_when_durable(reply, results);
             }
-            Command::Evidence(evidence, reply) => {
-                let effects = self.learn(evidence, now.wall);
-                self.reply_when_durable(reply, effects);
-            }
+            Command::Evidence(evidence, reply) => match self.learn(evidence, now.wall) {
+                Ok(effects) => self.reply_when_durable(reply, effects),
+                Err(refusal) => drop(reply.send(Err(refusal))),
+            },
             Command::Act(identity, verb, reply) => match self.act(&identity, verb, now.wall) {
                 Ok(described) => self.reply_when_durable(reply, described),
                 Err(refusal) => drop(reply.send(Err(refusal))),

@@ -141,3 +141,15 @@ fn what_was_decided_before_a_read_fails_is_written_all_the_same() {
     let told: Vec<_> = rig.core.outcomes(0, 10, None).unwrap().entries.into_iter().map(|(cursor, _)| cursor).collect();
     assert_eq!(told, [1, 2]);
 }
+
+#[test]
+fn evidence_that_can_not_be_weighed_is_asked_for_again() {
+    let mut rig = shaky();
+    rig.register(draft("m", "otp"));
+    rig.core.store.reads_left.set(Some(0));
+    let evidence = vec![Evidence { identity: identity("m"), phone: phone(), kind: EvidenceKind::Delivered }];
+    let refused = rig.ask(|reply| Command::Evidence(evidence, reply)).try_recv().unwrap();
+    assert_eq!(refused.unwrap_err().kind, RefusalKind::Unavailable);
+    rig.core.store.reads_left.set(None);
+    assert_eq!(rig.evidence("m", EvidenceKind::Delivered), EvidenceEffect::Applied);
+}
