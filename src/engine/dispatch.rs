@@ -6,12 +6,12 @@
 
 use std::time::Duration;
 
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::core::{Batch, Core, Effect, Flight};
 use super::pace::{self, Permit};
 use crate::clock::Now;
-use crate::model::{Answer, Event, LaneId, Missed, Position, Queue, Timestamp, TrafficType};
+use crate::model::{Answer, Event, LaneId, Missed, Position, Queue, Record, Timestamp, TrafficType};
 use crate::platform::Order;
 use crate::store::{Change, Store, StoreError};
 
@@ -100,11 +100,11 @@ impl<S: Store> Core<S> {
                 self.commit(batch);
                 return Ok(false);
             };
-            match self.store.at(&ended.position) {
+            match self.read(ended.position) {
                 Ok(Some(mut record)) => {
                     self.advance(&mut record, ended.position, Event::WindowEnded, now, &mut batch);
                 }
-                Ok(None) => self.forget(ended.position),
+                Ok(None) => {}
                 Err(error) => return self.cut_short(batch, error),
             }
         }
@@ -120,13 +120,13 @@ impl<S: Store> Core<S> {
                 self.commit(batch);
                 return Ok(false);
             };
-            let record = match self.store.at(&old.position) {
-                Ok(record) => record,
+            match self.read(old.position) {
+                Ok(Some(record)) => {
+                    self.leave(old.position);
+                    batch.changes.push(Change::Remove { identity: record.identity, at: old.position });
+                }
+                Ok(None) => {}
                 Err(error) => return self.cut_short(batch, error),
-            };
-            self.leave(old.position);
-            if let Some(record) = record {
-                batch.changes.push(Change::Remove { identity: record.identity, at: old.position });
             }
         }
         self.commit(batch);
@@ -139,10 +139,24 @@ impl<S: Store> Core<S> {
         Err(error)
     }
 
-    /// Something stood in the window and not in the store: a defect, said, and survived.
-    fn forget(&mut self, position: Position) {
-        warn!(lane = position.lane.0, queue = ?position.queue, "a place without a record was dropped");
-        self.leave(position);
+    /// The record at a place of the window. `None` if there is none that makes sense: said, and out of the way of those behind.
+    fn read(&mut self, position: Position) -> Result<Option<Record>, StoreError> {
+        let (lane, queue, seq) = (position.lane.0, position.queue, position.place.seq);
+        match self.store.at(&position) {
+            Ok(None) => {
+                warn!(lane, ?queue, seq, "a place without a record was dropped");
+                self.leave(position);
+                Ok(None)
+            }
+            Err(StoreError::Corrupt(why)) => {
+                error!(lane, ?queue, seq, %why, "a record makes no sense and is left alone until the next start");
+                if let Some(found) = self.lanes.get_mut(position.lane) {
+                    found.line_mut(queue).hide(position.place);
+                }
+                Ok(None)
+            }
+            other => other,
+        }
     }
 
     fn move_fences(&mut self, route: usize, now: Timestamp) {
@@ -200,10 +214,7 @@ impl<S: Store> Core<S> {
 
     fn launch(&mut self, route: usize, next: Candidate, now: Now) -> Result<(), StoreError> {
         let Position { lane, queue, place } = next.position;
-        let Some(mut record) = self.store.at(&next.position)? else {
-            self.forget(next.position);
-            return Ok(());
-        };
+        let Some(mut record) = self.read(next.position)? else { return Ok(()) };
         let event = self.due_event(next.position, next.due);
         let mut batch = Batch::default();
         let step = self.advance(&mut record, next.position, event, now.wall, &mut batch);
@@ -268,12 +279,12 @@ impl<S: Store> Core<S> {
         }
         let mut batch = Batch::default();
         for (position, patience) in stuck {
-            match self.store.at(&position) {
+            match self.read(position) {
                 Ok(Some(record)) if record.attempts.count == 0 && rested <= patience => {}
                 Ok(Some(mut record)) => {
                     self.advance(&mut record, position, Event::Stuck, now.wall, &mut batch);
                 }
-                Ok(None) => self.forget(position),
+                Ok(None) => {}
                 Err(error) => return self.cut_short(batch, error),
             }
         }

@@ -153,3 +153,14 @@ fn evidence_that_can_not_be_weighed_is_asked_for_again() {
     rig.core.store.reads_left.set(None);
     assert_eq!(rig.evidence("m", EvidenceKind::Delivered), EvidenceEffect::Applied);
 }
+
+#[test]
+fn a_damaged_record_does_not_hold_up_those_behind_it() {
+    let mut rig = shaky();
+    let first = rig.register(draft("m", "otp")).message.record;
+    rig.register(draft("n", "otp"));
+    rig.core.store.damaged = Some(first.position());
+    rig.pass(SECOND * 602);
+    let left: Vec<_> = rig.out.iter().map(|(_, order)| order.message_id.as_str()).collect();
+    assert_eq!(left, ["n"]);
+}
