@@ -215,7 +215,7 @@ impl<S: Store> Core<S> {
     fn launch(&mut self, route: usize, next: Candidate, now: Now) -> Result<(), StoreError> {
         let Position { lane, queue, place } = next.position;
         let Some(mut record) = self.read(next.position)? else { return Ok(()) };
-        let event = self.due_event(next.position, next.due);
+        let event = self.due_event(next.position, &record);
         let mut batch = Batch::default();
         let step = self.advance(&mut record, next.position, event, now.wall, &mut batch);
         self.commit(batch);
@@ -246,7 +246,7 @@ impl<S: Store> Core<S> {
         Ok(())
     }
 
-    fn due_event(&self, position: Position, due: Timestamp) -> Event {
+    fn due_event(&self, position: Position, record: &Record) -> Event {
         let (boot_seq, boot_time) = self.boot;
         let old = position.place.seq < boot_seq;
         let Some(found) = self.lanes.get(position.lane) else {
@@ -255,7 +255,8 @@ impl<S: Store> Core<S> {
         let fence = found.line(position.queue).crash_fence;
         Event::Due {
             maybe_attempted: old && fence.is_some_and(|fence| position.place <= fence),
-            moot: old && found.policy.missed == Missed::Moot && due <= boot_time,
+            // The deadline itself: with a lead or a spread its turn comes before that.
+            moot: old && found.policy.missed == Missed::Moot && record.deadline(&found.policy) <= boot_time,
         }
     }
 

@@ -164,3 +164,18 @@ fn a_damaged_record_does_not_hold_up_those_behind_it() {
     let left: Vec<_> = rig.out.iter().map(|(_, order)| order.message_id.as_str()).collect();
     assert_eq!(left, ["n"]);
 }
+
+#[test]
+fn only_a_deadline_that_passed_while_nobody_watched_is_moot() {
+    let missed = |lead, spread| Policy { lead, spread, missed: Missed::Moot, ..Policy::new(Rule::Ttl(SECOND * 600)) };
+    for sale in [missed(SECOND * 60, Duration::ZERO), missed(Duration::ZERO, SECOND * 60)] {
+        for (back_at, is_moot) in [(599, false), (601, true)] {
+            let mut rig = Rig::open(MemoryStore::default(), policy("sale", sale.clone()), Settings::default(), start());
+            rig.register(draft("m", "sale"));
+            rig.pass(SECOND * 530);
+            rig.move_to(rig.now.mono + SECOND * (back_at - 530));
+            let mut rig = rig.restart();
+            assert_eq!((rig.out.len(), rig.outcome("m") == Some(Outcome::Moot)), (usize::from(!is_moot), is_moot));
+        }
+    }
+}
