@@ -183,7 +183,6 @@ impl Pace {
         // Answers to what was already out when the rest began are the same news.
         if let Some(rest) = previous
             && now < rest.until
-            && rest.reason == reason
         {
             let until = asked_for.map_or(rest.until, |wait| (now + wait.min(REST_MAX)).max(rest.until));
             self.rest = Some(Rest { until, ..rest });
@@ -311,5 +310,15 @@ mod tests {
         pace.back(&Answer::TooManyRequests(Some(SECOND)), SECOND, 0);
         assert_eq!(pace.back(&Answer::Revoked, SECOND, 0), Change::None);
         assert_eq!(pace.permit(SECOND), Permit::At(SECOND * 2));
+    }
+
+    #[test]
+    fn an_answer_that_got_lost_does_not_shorten_the_rest_that_was_asked_for() {
+        let mut pace = pace(200);
+        pace.leaves(SECOND);
+        pace.leaves(SECOND);
+        pace.back(&Answer::TooManyRequests(Some(SECOND * 30)), SECOND, 0);
+        assert_eq!(pace.back(&Answer::Lost("reset".into()), SECOND * 2, 0), Change::None, "the same news");
+        assert_eq!(pace.permit(SECOND * 3), Permit::At(SECOND * 31));
     }
 }
