@@ -19,7 +19,8 @@ const INCREASE_PER_SECOND: f64 = 0.05;
 const BURST: Duration = Duration::from_millis(50);
 /// Requests in a row that did not reach the platform, or came back without its word, before the rest.
 const FAILURES_MAX: u32 = 5;
-/// Bounds of a rest after a 429 without `Retry-After`, or with an absurd one.
+/// Bounds of the rest that a `Retry-After` can ask for: none at all would make a probe of each round trip.
+const REST_MIN: Duration = Duration::from_millis(100);
 const REST_MAX: Duration = Duration::from_secs(3600);
 const REFUSED_BASE: Duration = Duration::from_secs(5);
 
@@ -191,7 +192,7 @@ impl Pace {
         let round = previous.map_or(0, |rest| rest.round) + 1;
         let since = previous.map_or(now, |rest| rest.since);
         let wait = match (asked_for, reason) {
-            (Some(wait), _) => wait.min(REST_MAX),
+            (Some(wait), _) => wait.clamp(REST_MIN, REST_MAX),
             (None, RestReason::Unauthorized | RestReason::Forbidden) => {
                 REFUSED_BASE.max(retry::backoff(round, random)) * round.min(12)
             }
@@ -320,5 +321,24 @@ mod tests {
         pace.back(&Answer::TooManyRequests(Some(SECOND * 30)), SECOND, 0);
         assert_eq!(pace.back(&Answer::Lost("reset".into()), SECOND * 2, 0), Change::None, "the same news");
         assert_eq!(pace.permit(SECOND * 3), Permit::At(SECOND * 31));
+    }
+
+    #[test]
+    fn a_429_that_asks_for_no_rest_is_no_invitation_to_a_storm() {
+        let mut pace = pace(200);
+        let mut now = SECOND;
+        let mut sent = 0;
+        while now < SECOND * 2 {
+            match pace.permit(now) {
+                Permit::Go => {
+                    pace.leaves(now);
+                    sent += 1;
+                    assert!(sent < 20, "a storm");
+                    pace.back(&Answer::TooManyRequests(Some(Duration::ZERO)), now, 0);
+                }
+                Permit::At(at) => now = at,
+                Permit::WhenBack => unreachable!("everything is answered at once"),
+            }
+        }
     }
 }
