@@ -129,8 +129,9 @@ pub(super) struct Core<S> {
     route_ids: HashMap<(AgentId, Region), usize>,
     /// Attempts that are out, by `seq`.
     pub flights: HashMap<u64, Flight>,
-    /// Routes that have something due and wait for the total of requests in flight to fall, most urgent first.
-    pub starved: BTreeSet<(TrafficType, usize)>,
+    /// Routes that have something due and wait for the total of requests in flight to fall: most urgent first, then by what is
+    /// due earliest. Each is in it once at most.
+    pub starved: BTreeSet<(TrafficType, Timestamp, usize)>,
     /// Routes that something happened to since they were last looked at.
     pub dirty: BTreeSet<usize>,
     pub early: EarlyEvents,
@@ -230,9 +231,10 @@ impl<S: Store> Core<S> {
 
     /// Leaves everything as it should be, until the next input.
     pub(super) fn finish(&mut self, now: Now) {
-        // A place that became free in the total goes to the most urgent of those that wait for one.
-        if self.flights.len() < self.settings.pace.in_flight_total
-            && let Some((_, route)) = self.starved.pop_first()
+        // What became free in the total goes to the most urgent of those that wait for it, and on to the next one if that
+        // one's own pace does not let it.
+        while self.flights.len() < self.settings.pace.in_flight_total
+            && let Some((.., route)) = self.starved.pop_first()
         {
             self.service(route, now);
         }

@@ -180,14 +180,12 @@ impl<S: Store> Core<S> {
 
     /// Lets go what is due, as long as the pace permits. Returns what holds up the rest, if it is the pace.
     fn dispatch(&mut self, route: usize, now: Now) -> Result<Option<Permit>, StoreError> {
+        self.starved.retain(|(.., starved)| *starved != route);
         for _ in 0..STRIDE {
             let fair = self.routes[route].picks % FAIR_EVERY == FAIR_EVERY - 1;
-            let Some(next) = self.pick(route, fair, now.wall) else {
-                self.starved.retain(|(_, starved)| *starved != route);
-                return Ok(None);
-            };
+            let Some(next) = self.pick(route, fair, now.wall) else { return Ok(None) };
             if self.flights.len() >= self.settings.pace.in_flight_total {
-                self.starved.insert((next.class, route));
+                self.starved.insert((next.class, next.due, route));
                 return Ok(Some(Permit::WhenBack));
             }
             match self.routes[route].pace.permit(now.mono) {

@@ -179,3 +179,43 @@ fn only_a_deadline_that_passed_while_nobody_watched_is_moot() {
         }
     }
 }
+
+fn of(agent: &str, id: &str) -> Draft {
+    Draft { agent: AgentId::new(agent).unwrap(), ..draft(id, "otp") }
+}
+
+#[test]
+fn a_free_place_in_the_total_goes_on_to_who_can_use_it() {
+    let pace = PaceLimits { in_flight: 1, in_flight_total: 2, ..PaceLimits::default() };
+    let mut rig = Rig::with(Settings { pace, ..Settings::default() });
+    for draft in [of("one", "m"), of("two", "n"), of("one", "o"), of("two", "p"), of("three", "q")] {
+        rig.register(draft);
+    }
+    rig.pass(SECOND * 600);
+    for agent in ["one", "two"] {
+        rig.register(of(agent, "another"));
+    }
+    for (seq, _) in std::mem::take(&mut rig.out) {
+        rig.core.apply(Input::Answered(seq, Answer::TooManyRequests(Some(SECOND * 3000))), rig.now);
+    }
+    rig.settle();
+    let out: Vec<_> = rig.out.iter().map(|(_, order)| order.agent.as_str()).collect();
+    assert_eq!(out, ["three"], "nothing else is out that could come back and bring another look");
+}
+
+#[test]
+fn in_the_total_too_the_earliest_deadline_goes_first() {
+    let pace = PaceLimits { in_flight_total: 1, ..PaceLimits::default() };
+    let mut rig = Rig::with(Settings { pace, ..Settings::default() });
+    for (agent, id, age) in [("one", "m", 10), ("one", "n", 1), ("two", "o", 5)] {
+        let sent = rig.now.wall.minus(SECOND * age);
+        rig.register(Draft { send_time: Some(sent), ..of(agent, id) });
+    }
+    rig.pass(SECOND * 600);
+    let mut left = Vec::new();
+    while let Some((_, order)) = rig.out.first() {
+        left.push(order.message_id.to_string());
+        rig.answer(Answer::Revoked);
+    }
+    assert_eq!(left, ["m", "o", "n"]);
+}
