@@ -219,3 +219,25 @@ fn in_the_total_too_the_earliest_deadline_goes_first() {
     }
     assert_eq!(left, ["m", "o", "n"]);
 }
+
+struct Nobody;
+
+impl Platform for Nobody {
+    fn revoke(&self, _: Order) -> BoxFuture<'static, Answer> {
+        Box::pin(async { Answer::Revoked })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_due_is_looked_at_however_much_news_there_is() {
+    let doors = Doors::default();
+    let teller = doors.teller();
+    let tuning = tuning(policies(), Settings::default());
+    let mut engine =
+        Engine::new(doors, MemoryStore::default(), &Snapshot::default(), Arc::new(Nobody), tuning).unwrap();
+    engine.wheel.arm(3, SECOND);
+    tokio::time::advance(SECOND * 2).await;
+    teller.durable(Ok(0));
+    let next = engine.select(&CancellationToken::new()).await;
+    assert!(matches!(next, Some(Input::Wake(3))), "{next:?}");
+}
