@@ -214,6 +214,7 @@ impl<S: Store> Core<S> {
         let Position { lane, queue, place } = next.position;
         let Some(mut record) = self.read(next.position)? else { return Ok(()) };
         let event = self.due_event(next.position, &record);
+        let tried_before = record.attempts.lateness.is_some();
         let mut batch = Batch::default();
         let step = self.advance(&mut record, next.position, event, now.wall, &mut batch);
         self.commit(batch);
@@ -224,7 +225,7 @@ impl<S: Store> Core<S> {
             found.line_mut(queue).hide(place);
         }
         self.spread_on(next.position, now.wall);
-        if record.attempts.count == 1
+        if !tried_before
             && let Some(lateness) = record.attempts.lateness
         {
             self.lateness.saturating_record(u64::try_from(lateness.as_millis()).unwrap_or(u64::MAX));

@@ -241,3 +241,14 @@ async fn what_is_due_is_looked_at_however_much_news_there_is() {
     let next = engine.select(&CancellationToken::new()).await;
     assert!(matches!(next, Some(Input::Wake(3))), "{next:?}");
 }
+
+#[test]
+fn the_lateness_of_a_message_is_counted_once() {
+    let mut rig = Rig::new();
+    rig.register(draft("m", "otp"));
+    rig.pass(SECOND * 600);
+    rig.answer(Answer::TooManyRequests(Some(SECOND)));
+    rig.pass(SECOND);
+    rig.answer(Answer::Revoked);
+    assert_eq!(rig.core.lateness.len(), 1);
+}
