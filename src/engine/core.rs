@@ -375,8 +375,9 @@ impl<S: Store> Core<S> {
         batch.touched.insert(record.identity.clone());
         let mut stored = Box::new(record.clone());
         if let model::State::Revoking { in_flight, .. } = &mut stored.state {
-            // Not for the disk: after a crash nothing is out, and the fence says what was.
-            *in_flight = false;
+            // Not for the disk: after a crash nothing is out. For an attempt that is, the fence of the queue it left from speaks
+            // no longer, since the record stands elsewhere now; so the record itself says that it may have been made.
+            stored.attempts.unknown |= std::mem::take(in_flight);
         }
         batch.changes.push(Change::Put { from, record: stored });
     }

@@ -252,3 +252,15 @@ fn the_lateness_of_a_message_is_counted_once() {
     rig.answer(Answer::Revoked);
     assert_eq!(rig.core.lateness.len(), 1);
 }
+
+#[test]
+fn an_attempt_that_is_out_while_something_is_noted_is_known_to_the_next_start() {
+    let mut rig = Rig::new();
+    rig.register(draft("m", "otp"));
+    rig.pass(SECOND * 600);
+    rig.evidence("m", EvidenceKind::TtlFailed("TTL_EXPIRATION_REVOKE_FAILED".into()));
+    let mut rig = rig.crash();
+    rig.pass(SECOND);
+    rig.answer(Answer::NotFound);
+    assert!(matches!(rig.state("m"), State::Settling { belief: Belief::Unknown, .. }), "{:?}", rig.state("m"));
+}
