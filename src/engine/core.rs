@@ -332,9 +332,18 @@ impl<S: Store> Core<S> {
             Some(flight) => (flight.record.clone(), flight.stored_at),
             None => {
                 let position = stored.position();
+                let mut stored = stored;
+                // What is asked of it may move it away from the place that says so.
+                stored.attempts.unknown |= self.is_in_doubt(position);
                 (stored, position)
             }
         }))
+    }
+
+    /// Whether an attempt for what stands there may have left before the daemon last died.
+    pub(super) fn is_in_doubt(&self, position: Position) -> bool {
+        let fence = self.lanes.get(position.lane).and_then(|lane| lane.line(position.queue).crash_fence);
+        position.place.seq < self.boot.0 && fence.is_some_and(|fence| position.place <= fence)
     }
 
     /// Lets a message take a step, and notes in `batch` what that changes.
@@ -472,11 +481,12 @@ impl<S: Store> Core<S> {
         !self.waiting.is_empty()
     }
 
-    /// An orderly stop: nothing is out, so no fence needs to warn the next start.
+    /// An orderly stop: nothing is out, so no fence needs to warn the next start, but for doubts that a crash left and that were
+    /// not resolved since.
     pub(super) fn close(mut self) -> S {
         if self.flights.is_empty() {
             let fences = self.lanes.fences();
-            let changes = fences.into_iter().map(|(lane, queue)| Change::Fence(lane, queue, None)).collect();
+            let changes = fences.into_iter().map(|(lane, queue, to)| Change::Fence(lane, queue, to)).collect();
             self.commit(Batch { changes, ..Batch::default() });
         }
         self.store

@@ -251,9 +251,8 @@ impl<S: Store> Core<S> {
         let Some(found) = self.lanes.get(position.lane) else {
             return Event::Due { maybe_attempted: false, moot: false };
         };
-        let fence = found.line(position.queue).crash_fence;
         Event::Due {
-            maybe_attempted: old && fence.is_some_and(|fence| position.place <= fence),
+            maybe_attempted: self.is_in_doubt(position),
             // The deadline itself: with a lead or a spread its turn comes before that.
             moot: old && found.policy.missed == Missed::Moot && record.deadline(&found.policy) <= boot_time,
         }

@@ -264,3 +264,48 @@ fn an_attempt_that_is_out_while_something_is_noted_is_known_to_the_next_start() 
     rig.answer(Answer::NotFound);
     assert!(matches!(rig.state("m"), State::Settling { belief: Belief::Unknown, .. }), "{:?}", rig.state("m"));
 }
+
+/// After a crash with one attempt out and another message behind the same fence; the route rests.
+fn crashed_with_a_doubt() -> Rig {
+    let mut rig = Rig::with(one_by_one());
+    rig.register(draft("m", "otp"));
+    rig.register(draft("n", "otp"));
+    rig.pass(SECOND * 600);
+    let mut rig = rig.crash();
+    rig.answer(Answer::TooManyRequests(Some(SECOND * 30)));
+    rig
+}
+
+fn is_in_doubt(mut rig: Rig, id: &str) -> bool {
+    loop {
+        rig.pass(SECOND);
+        let Some((_, order)) = rig.out.first() else { continue };
+        if order.message_id.as_str() == id {
+            rig.answer(Answer::NotFound);
+            return matches!(rig.state(id), State::Settling { belief: Belief::Unknown, .. });
+        }
+        rig.answer(Answer::Revoked);
+    }
+}
+
+#[test]
+fn a_doubt_that_a_crash_left_survives_an_orderly_stop() {
+    assert!(is_in_doubt(crashed_with_a_doubt(), "n"), "without a stop");
+    assert!(is_in_doubt(crashed_with_a_doubt().restart(), "n"));
+}
+
+#[test]
+fn a_doubt_that_a_crash_left_survives_what_the_agent_asks_for() {
+    let verb = |verb| move |rig: &mut Rig| drop(rig.ask(|reply| Command::Act(identity("n"), verb, reply)));
+    let again = |rig: &mut Rig| drop(rig.register(draft("n", "promo")));
+    let asked: [Box<dyn Fn(&mut Rig)>; 3] = [
+        Box::new(verb(Verb::Revoke)),
+        Box::new(verb(Verb::Reschedule(start().wall.plus(SECOND * 900)))),
+        Box::new(again),
+    ];
+    for ask in asked {
+        let mut rig = crashed_with_a_doubt();
+        ask(&mut rig);
+        assert!(is_in_doubt(rig, "n"));
+    }
+}
