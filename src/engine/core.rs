@@ -277,7 +277,10 @@ impl<S: Store> Core<S> {
                 Err(refusal) => drop(reply.send(Err(refusal))),
             },
             Command::Plan(tuning, reply) => drop(reply.send(self.plan(&tuning, now))),
-            Command::Retune(tuning, reply) => drop(reply.send(self.retune(*tuning, now))),
+            Command::Retune(tuning, reply) => match self.retune(*tuning, now) {
+                Ok(plan) => self.reply_when_durable(reply, plan),
+                Err(refusal) => drop(reply.send(Err(refusal))),
+            },
             Command::Forecast { step, steps, reply } => drop(reply.send(Ok(self.forecast(step, steps, now.wall)))),
             Command::Explain(identity, reply) => drop(reply.send(self.explain(&identity, now))),
             Command::Status(reply) => drop(reply.send(Ok(self.status(now)))),

@@ -309,3 +309,19 @@ fn a_doubt_that_a_crash_left_survives_what_the_agent_asks_for() {
         assert!(is_in_doubt(rig, "n"));
     }
 }
+
+#[test]
+fn a_reload_is_answered_when_it_is_on_disk() {
+    let mut rig = Rig::new();
+    rig.register(draft("m", "otp"));
+    rig.disk = false;
+    let new = Policy { applies_to: AppliesTo::New, ..Policy::new(Rule::Ttl(SECOND * 60)) };
+    let others = policies().iter().map(|(name, policy)| (name.clone(), Policy::clone(policy))).collect::<Vec<_>>();
+    let all = others.into_iter().chain([(UseCase::new("otp").unwrap(), new)]).collect();
+    let changed = Box::new(tuning(all, Settings::default()));
+    let mut answer = rig.ask(|reply| Command::Retune(changed, reply));
+    assert!(answer.try_recv().is_err(), "a crash now would give what is pending the new rule");
+    rig.disk = true;
+    rig.settle();
+    assert!(answer.try_recv().unwrap().is_ok());
+}
