@@ -145,6 +145,8 @@ pub(super) struct Core<S> {
     pub boot: (u64, Timestamp),
     last_ticket: Ticket,
     durable_ticket: Ticket,
+    /// The last that was heard of the disk is that it can't be written.
+    pub disk_fails: bool,
     waiting: VecDeque<(Ticket, Waiter)>,
     cursors: VecDeque<(Ticket, Cursor)>,
     pub effects: Vec<Effect>,
@@ -192,6 +194,7 @@ impl<S: Store> Core<S> {
             boot: (snapshot.next_seq, now),
             last_ticket: 0,
             durable_ticket: 0,
+            disk_fails: false,
             waiting: VecDeque::new(),
             cursors: VecDeque::new(),
             effects: Vec::new(),
@@ -217,6 +220,9 @@ impl<S: Store> Core<S> {
             Input::Answered(seq, answer) => self.answered(seq, answer, now),
             Input::Durable(Ok(ticket)) => self.durable(ticket),
             Input::Durable(Err(error)) => {
+                // Fences don't get to the disk now. What is known is revoked all the same.
+                self.disk_fails = true;
+                self.dirty.extend(0..self.routes.len());
                 let refusal = Refusal::unavailable(error.to_string());
                 for (_, waiter) in std::mem::take(&mut self.waiting) {
                     waiter(Err(refusal.clone()));
@@ -299,6 +305,7 @@ impl<S: Store> Core<S> {
 
     fn durable(&mut self, ticket: Ticket) {
         self.durable_ticket = ticket;
+        self.disk_fails = false;
         while self.waiting.front().is_some_and(|(wanted, _)| *wanted <= ticket) {
             if let Some((_, waiter)) = self.waiting.pop_front() {
                 waiter(Ok(()));

@@ -199,13 +199,14 @@ impl<S: Store> Core<S> {
         Ok(Some(Permit::At(now.mono)))
     }
 
-    /// The next attempt of a route that may leave as far as time and fences go.
+    /// The next attempt of a route that may leave as far as time and fences go. Fences are not waited for while the disk fails: a
+    /// crash then costs a 404 a second look, and waiting would leave messages on handsets for as long as the disk likes.
     fn pick(&mut self, route: usize, fair: bool, now: Timestamp) -> Option<Candidate> {
         let lanes = &self.routes[route].lanes;
         let heads = lanes.iter().flat_map(|lane| Queue::ATTEMPTS.map(|queue| self.due(*lane, queue, now))).flatten();
         let ready = heads.filter(|head| {
             let line = self.lanes.get(head.position.lane).map(|lane| lane.line(head.position.queue));
-            line.is_some_and(|line| line.is_fenced(head.position.place))
+            self.disk_fails || line.is_some_and(|line| line.is_fenced(head.position.place))
         });
         if fair { ready.min_by_key(|head| head.due) } else { ready.min_by_key(Candidate::rank) }
     }

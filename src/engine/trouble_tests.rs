@@ -325,3 +325,19 @@ fn a_reload_is_answered_when_it_is_on_disk() {
     rig.settle();
     assert!(answer.try_recv().unwrap().is_ok());
 }
+
+#[test]
+fn a_disk_that_fails_does_not_keep_what_is_known_from_being_revoked() {
+    let mut rig = Rig::new();
+    rig.register(draft("m", "otp"));
+    rig.disk = false;
+    rig.tell(Input::Durable(Err(StoreError::Io("full".to_owned()))));
+    rig.pass(SECOND * 600);
+    assert_eq!(rig.out.len(), 1);
+    rig.answer(Answer::Revoked);
+    rig.pass(SECOND * 10);
+    assert!(rig.core.outcomes(0, 10, None).unwrap().entries.is_empty(), "nothing is told that a crash would take back");
+    rig.disk = true;
+    rig.settle();
+    assert_eq!(rig.core.outcomes(0, 10, None).unwrap().entries.len(), 1);
+}
