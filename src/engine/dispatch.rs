@@ -226,9 +226,7 @@ impl<S: Store> Core<S> {
             found.line_mut(queue).hide(place);
         }
         self.spread_on(next.position, now.wall);
-        if !tried_before
-            && let Some(lateness) = record.attempts.lateness
-        {
+        if !tried_before && let Some(lateness) = record.attempts.lateness {
             self.lateness.saturating_record(u64::try_from(lateness.as_millis()).unwrap_or(u64::MAX));
         }
         let Some(found) = self.lanes.get(lane) else { return Ok(()) };

@@ -88,7 +88,9 @@ fn evidence(event: PlatformEvent) -> Option<Evidence> {
         "READ" => EvidenceKind::Read,
         "TTL_EXPIRATION_REVOKED" => EvidenceKind::TtlRevoked,
         // A new word about a ttl may well mean that the message stays; anything else is no reason to revoke it early.
-        other if from_server && other.starts_with("TTL_") => EvidenceKind::TtlFailed(other.chars().take(64).collect::<String>().into()),
+        other if from_server && other.starts_with("TTL_") => {
+            EvidenceKind::TtlFailed(other.chars().take(64).collect::<String>().into())
+        }
         _ => return None,
     };
     let identity =
