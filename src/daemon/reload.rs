@@ -25,7 +25,7 @@ use crate::model::Timestamp;
 /// How long a watched file must be quiet before it is read: editors write in several steps.
 const QUIET: Duration = Duration::from_millis(200);
 /// How long that is waited for: a file that is never quiet must not keep those waiting who ask at the desk.
-const QUIET_WAIT: Duration = Duration::from_secs(2);
+const QUIET_BY: Duration = Duration::from_secs(2);
 
 /// Owns the configuration in force.
 pub(super) struct Reloader {
@@ -50,9 +50,7 @@ impl Reloader {
                 () = stopping.cancelled() => return,
                 _ = hangup.recv() => self.told_to("SIGHUP").await,
                 Some(()) = changed.recv() => {
-                    let quiet = async { while let Ok(Some(())) = tokio::time::timeout(QUIET, changed.recv()).await {} };
-                    // Either way what is there now is read; a later change is a notice of its own.
-                    let _ = tokio::time::timeout(QUIET_WAIT, quiet).await;
+                    become_quiet(&mut changed).await;
                     self.told_to("the file changed").await;
                 }
                 Some(request) = requests.recv() => match request {
@@ -139,6 +137,13 @@ impl Reloader {
     }
 }
 
+/// Waits until no change came for a moment.
+async fn become_quiet(changed: &mut mpsc::Receiver<()>) {
+    let quiet = async { while let Ok(Some(())) = tokio::time::timeout(QUIET, changed.recv()).await {} };
+    // Either way what is there now is read; a later change is a notice of its own.
+    let _ = tokio::time::timeout(QUIET_BY, quiet).await;
+}
+
 fn unusable(report: &config::Report) -> Refusal {
     Refusal { kind: RefusalKind::Invalid, message: report.to_string(), field: None }
 }
@@ -156,5 +161,22 @@ fn view(loaded: &Loaded, applied: bool, changes: &[Change], plan: Plan) -> Reloa
         use_cases: plan.use_cases.into_iter().map(PlannedView::from).collect(),
         warnings: (!loaded.warnings.is_empty()).then(|| loaded.warnings.to_string()),
         counting: plan.counting,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_directory_that_is_never_quiet_holds_up_no_reload() {
+        let (notices, mut changed) = mpsc::channel(1);
+        tokio::spawn(async move {
+            while notices.send(()).await.is_ok() {
+                tokio::time::sleep(QUIET / 2).await;
+            }
+        });
+        let read = tokio::time::timeout(Duration::from_secs(60), become_quiet(&mut changed)).await;
+        assert!(read.is_ok(), "SIGHUP, plans and reloads wait behind this");
     }
 }

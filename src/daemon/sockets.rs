@@ -7,7 +7,7 @@ use tokio::net::UnixListener;
 
 use crate::intake::socket::{self, SocketError};
 
-/// The listener, and whether it is systemd's.
+/// The listener.
 ///
 /// # Errors
 /// [`SocketError`].

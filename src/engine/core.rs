@@ -129,8 +129,9 @@ pub(super) struct Core<S> {
     route_ids: HashMap<(AgentId, Region), usize>,
     /// Attempts that are out, by `seq`.
     pub flights: HashMap<u64, Flight>,
-    /// Routes that have something due and wait for the total of requests in flight to fall, most urgent first.
-    pub starved: BTreeSet<(TrafficType, usize)>,
+    /// Routes that have something due and wait for the total of requests in flight to fall: most urgent first, then by what is
+    /// due earliest. Each is in it once at most.
+    pub starved: BTreeSet<(TrafficType, Timestamp, usize)>,
     /// Routes that something happened to since they were last looked at.
     pub dirty: BTreeSet<usize>,
     pub early: EarlyEvents,
@@ -144,6 +145,8 @@ pub(super) struct Core<S> {
     pub boot: (u64, Timestamp),
     last_ticket: Ticket,
     durable_ticket: Ticket,
+    /// The last that was heard of the disk is that it can't be written.
+    pub disk_fails: bool,
     waiting: VecDeque<(Ticket, Waiter)>,
     cursors: VecDeque<(Ticket, Cursor)>,
     pub effects: Vec<Effect>,
@@ -191,6 +194,7 @@ impl<S: Store> Core<S> {
             boot: (snapshot.next_seq, now),
             last_ticket: 0,
             durable_ticket: 0,
+            disk_fails: false,
             waiting: VecDeque::new(),
             cursors: VecDeque::new(),
             effects: Vec::new(),
@@ -216,6 +220,9 @@ impl<S: Store> Core<S> {
             Input::Answered(seq, answer) => self.answered(seq, answer, now),
             Input::Durable(Ok(ticket)) => self.durable(ticket),
             Input::Durable(Err(error)) => {
+                // Fences don't get to the disk now. What is known is revoked all the same.
+                self.disk_fails = true;
+                self.dirty.extend(0..self.routes.len());
                 let refusal = Refusal::unavailable(error.to_string());
                 for (_, waiter) in std::mem::take(&mut self.waiting) {
                     waiter(Err(refusal.clone()));
@@ -230,9 +237,10 @@ impl<S: Store> Core<S> {
 
     /// Leaves everything as it should be, until the next input.
     pub(super) fn finish(&mut self, now: Now) {
-        // A place that became free in the total goes to the most urgent of those that wait for one.
-        if self.flights.len() < self.settings.pace.in_flight_total
-            && let Some((_, route)) = self.starved.pop_first()
+        // What became free in the total goes to the most urgent of those that wait for it, and on to the next one if that
+        // one's own pace does not let it.
+        while self.flights.len() < self.settings.pace.in_flight_total
+            && let Some((.., route)) = self.starved.pop_first()
         {
             self.service(route, now);
         }
@@ -255,10 +263,10 @@ impl<S: Store> Core<S> {
                 let results = self.register(drafts, now.wall);
                 self.reply_when_durable(reply, results);
             }
-            Command::Evidence(evidence, reply) => {
-                let effects = self.learn(evidence, now.wall);
-                self.reply_when_durable(reply, effects);
-            }
+            Command::Evidence(evidence, reply) => match self.learn(evidence, now.wall) {
+                Ok(effects) => self.reply_when_durable(reply, effects),
+                Err(refusal) => drop(reply.send(Err(refusal))),
+            },
             Command::Act(identity, verb, reply) => match self.act(&identity, verb, now.wall) {
                 Ok(described) => self.reply_when_durable(reply, described),
                 Err(refusal) => drop(reply.send(Err(refusal))),
@@ -275,7 +283,10 @@ impl<S: Store> Core<S> {
                 Err(refusal) => drop(reply.send(Err(refusal))),
             },
             Command::Plan(tuning, reply) => drop(reply.send(self.plan(&tuning, now))),
-            Command::Retune(tuning, reply) => drop(reply.send(self.retune(*tuning, now))),
+            Command::Retune(tuning, reply) => match self.retune(*tuning, now) {
+                Ok(plan) => self.reply_when_durable(reply, plan),
+                Err(refusal) => drop(reply.send(Err(refusal))),
+            },
             Command::Forecast { step, steps, reply } => drop(reply.send(Ok(self.forecast(step, steps, now.wall)))),
             Command::Explain(identity, reply) => drop(reply.send(self.explain(&identity, now))),
             Command::Status(reply) => drop(reply.send(Ok(self.status(now)))),
@@ -294,6 +305,7 @@ impl<S: Store> Core<S> {
 
     fn durable(&mut self, ticket: Ticket) {
         self.durable_ticket = ticket;
+        self.disk_fails = false;
         while self.waiting.front().is_some_and(|(wanted, _)| *wanted <= ticket) {
             if let Some((_, waiter)) = self.waiting.pop_front() {
                 waiter(Ok(()));
@@ -330,9 +342,18 @@ impl<S: Store> Core<S> {
             Some(flight) => (flight.record.clone(), flight.stored_at),
             None => {
                 let position = stored.position();
+                let mut stored = stored;
+                // What is asked of it may move it away from the place that says so.
+                stored.attempts.unknown |= self.is_in_doubt(position);
                 (stored, position)
             }
         }))
+    }
+
+    /// Whether an attempt for what stands there may have left before the daemon last died.
+    pub(super) fn is_in_doubt(&self, position: Position) -> bool {
+        let fence = self.lanes.get(position.lane).and_then(|lane| lane.line(position.queue).crash_fence);
+        position.place.seq < self.boot.0 && fence.is_some_and(|fence| position.place <= fence)
     }
 
     /// Lets a message take a step, and notes in `batch` what that changes.
@@ -373,8 +394,9 @@ impl<S: Store> Core<S> {
         batch.touched.insert(record.identity.clone());
         let mut stored = Box::new(record.clone());
         if let model::State::Revoking { in_flight, .. } = &mut stored.state {
-            // Not for the disk: after a crash nothing is out, and the fence says what was.
-            *in_flight = false;
+            // Not for the disk: after a crash nothing is out. For an attempt that is, the fence of the queue it left from speaks
+            // no longer, since the record stands elsewhere now; so the record itself says that it may have been made.
+            stored.attempts.unknown |= std::mem::take(in_flight);
         }
         batch.changes.push(Change::Put { from, record: stored });
     }
@@ -473,11 +495,12 @@ impl<S: Store> Core<S> {
         !self.waiting.is_empty()
     }
 
-    /// An orderly stop: nothing is out, so no fence needs to warn the next start.
+    /// An orderly stop: nothing is out, so no fence needs to warn the next start, but for doubts that a crash left and that were
+    /// not resolved since.
     pub(super) fn close(mut self) -> S {
         if self.flights.is_empty() {
             let fences = self.lanes.fences();
-            let changes = fences.into_iter().map(|(lane, queue)| Change::Fence(lane, queue, None)).collect();
+            let changes = fences.into_iter().map(|(lane, queue, to)| Change::Fence(lane, queue, to)).collect();
             self.commit(Batch { changes, ..Batch::default() });
         }
         self.store

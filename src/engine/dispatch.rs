@@ -6,12 +6,12 @@
 
 use std::time::Duration;
 
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::core::{Batch, Core, Effect, Flight};
 use super::pace::{self, Permit};
 use crate::clock::Now;
-use crate::model::{Answer, Event, LaneId, Missed, Position, Queue, Timestamp, TrafficType};
+use crate::model::{Answer, Event, LaneId, Missed, Position, Queue, Record, Timestamp, TrafficType};
 use crate::platform::Order;
 use crate::store::{Change, Store, StoreError};
 
@@ -100,11 +100,12 @@ impl<S: Store> Core<S> {
                 self.commit(batch);
                 return Ok(false);
             };
-            match self.store.at(&ended.position)? {
-                Some(mut record) => {
+            match self.read(ended.position) {
+                Ok(Some(mut record)) => {
                     self.advance(&mut record, ended.position, Event::WindowEnded, now, &mut batch);
                 }
-                None => self.forget(ended.position),
+                Ok(None) => {}
+                Err(error) => return self.cut_short(batch, error),
             }
         }
         self.commit(batch);
@@ -119,20 +120,43 @@ impl<S: Store> Core<S> {
                 self.commit(batch);
                 return Ok(false);
             };
-            let record = self.store.at(&old.position)?;
-            self.leave(old.position);
-            if let Some(record) = record {
-                batch.changes.push(Change::Remove { identity: record.identity, at: old.position });
+            match self.read(old.position) {
+                Ok(Some(record)) => {
+                    self.leave(old.position);
+                    batch.changes.push(Change::Remove { identity: record.identity, at: old.position });
+                }
+                Ok(None) => {}
+                Err(error) => return self.cut_short(batch, error),
             }
         }
         self.commit(batch);
         Ok(true)
     }
 
-    /// Something stood in the window and not in the store: a defect, said, and survived.
-    fn forget(&mut self, position: Position) {
-        warn!(lane = position.lane.0, queue = ?position.queue, "a place without a record was dropped");
-        self.leave(position);
+    /// Something can't be read. What was decided before it is decided: windows, cursors and counts have moved on already.
+    fn cut_short<T>(&mut self, batch: Batch, error: StoreError) -> Result<T, StoreError> {
+        self.commit(batch);
+        Err(error)
+    }
+
+    /// The record at a place of the window. `None` if there is none that makes sense: said, and out of the way of those behind.
+    fn read(&mut self, position: Position) -> Result<Option<Record>, StoreError> {
+        let (lane, queue, seq) = (position.lane.0, position.queue, position.place.seq);
+        match self.store.at(&position) {
+            Ok(None) => {
+                warn!(lane, ?queue, seq, "a place without a record was dropped");
+                self.leave(position);
+                Ok(None)
+            }
+            Err(StoreError::Corrupt(why)) => {
+                error!(lane, ?queue, seq, %why, "a record makes no sense and is left alone until the next start");
+                if let Some(found) = self.lanes.get_mut(position.lane) {
+                    found.line_mut(queue).hide(position.place);
+                }
+                Ok(None)
+            }
+            other => other,
+        }
     }
 
     fn move_fences(&mut self, route: usize, now: Timestamp) {
@@ -156,14 +180,12 @@ impl<S: Store> Core<S> {
 
     /// Lets go what is due, as long as the pace permits. Returns what holds up the rest, if it is the pace.
     fn dispatch(&mut self, route: usize, now: Now) -> Result<Option<Permit>, StoreError> {
+        self.starved.retain(|(.., starved)| *starved != route);
         for _ in 0..STRIDE {
             let fair = self.routes[route].picks % FAIR_EVERY == FAIR_EVERY - 1;
-            let Some(next) = self.pick(route, fair, now.wall) else {
-                self.starved.retain(|(_, starved)| *starved != route);
-                return Ok(None);
-            };
+            let Some(next) = self.pick(route, fair, now.wall) else { return Ok(None) };
             if self.flights.len() >= self.settings.pace.in_flight_total {
-                self.starved.insert((next.class, route));
+                self.starved.insert((next.class, next.due, route));
                 return Ok(Some(Permit::WhenBack));
             }
             match self.routes[route].pace.permit(now.mono) {
@@ -177,24 +199,23 @@ impl<S: Store> Core<S> {
         Ok(Some(Permit::At(now.mono)))
     }
 
-    /// The next attempt of a route that may leave as far as time and fences go.
+    /// The next attempt of a route that may leave as far as time and fences go. Fences are not waited for while the disk fails: a
+    /// crash then costs a 404 a second look, and waiting would leave messages on handsets for as long as the disk likes.
     fn pick(&mut self, route: usize, fair: bool, now: Timestamp) -> Option<Candidate> {
         let lanes = &self.routes[route].lanes;
         let heads = lanes.iter().flat_map(|lane| Queue::ATTEMPTS.map(|queue| self.due(*lane, queue, now))).flatten();
         let ready = heads.filter(|head| {
             let line = self.lanes.get(head.position.lane).map(|lane| lane.line(head.position.queue));
-            line.is_some_and(|line| line.is_fenced(head.position.place))
+            self.disk_fails || line.is_some_and(|line| line.is_fenced(head.position.place))
         });
         if fair { ready.min_by_key(|head| head.due) } else { ready.min_by_key(Candidate::rank) }
     }
 
     fn launch(&mut self, route: usize, next: Candidate, now: Now) -> Result<(), StoreError> {
         let Position { lane, queue, place } = next.position;
-        let Some(mut record) = self.store.at(&next.position)? else {
-            self.forget(next.position);
-            return Ok(());
-        };
-        let event = self.due_event(next.position, next.due);
+        let Some(mut record) = self.read(next.position)? else { return Ok(()) };
+        let event = self.due_event(next.position, &record);
+        let tried_before = record.attempts.lateness.is_some();
         let mut batch = Batch::default();
         let step = self.advance(&mut record, next.position, event, now.wall, &mut batch);
         self.commit(batch);
@@ -205,9 +226,7 @@ impl<S: Store> Core<S> {
             found.line_mut(queue).hide(place);
         }
         self.spread_on(next.position, now.wall);
-        if record.attempts.count == 1
-            && let Some(lateness) = record.attempts.lateness
-        {
+        if !tried_before && let Some(lateness) = record.attempts.lateness {
             self.lateness.saturating_record(u64::try_from(lateness.as_millis()).unwrap_or(u64::MAX));
         }
         let Some(found) = self.lanes.get(lane) else { return Ok(()) };
@@ -225,56 +244,55 @@ impl<S: Store> Core<S> {
         Ok(())
     }
 
-    fn due_event(&self, position: Position, due: Timestamp) -> Event {
+    fn due_event(&self, position: Position, record: &Record) -> Event {
         let (boot_seq, boot_time) = self.boot;
         let old = position.place.seq < boot_seq;
         let Some(found) = self.lanes.get(position.lane) else {
             return Event::Due { maybe_attempted: false, moot: false };
         };
-        let fence = found.line(position.queue).crash_fence;
         Event::Due {
-            maybe_attempted: old && fence.is_some_and(|fence| position.place <= fence),
-            moot: old && found.policy.missed == Missed::Moot && due <= boot_time,
+            maybe_attempted: self.is_in_doubt(position),
+            // The deadline itself: with a lead or a spread its turn comes before that.
+            moot: old && found.policy.missed == Missed::Moot && record.deadline(&found.policy) <= boot_time,
         }
     }
 
-    /// What is due while its route rests is not kept waiting beyond its policy's `give_up_after`.
+    /// What is due while its route rests is not kept waiting beyond its policy's `give_up_after`. What was never tried is
+    /// given that time from the beginning of the rest too: it may have become overdue while the daemon was down or the pace
+    /// was slow, and a rest of a second is no reason to fail a whole backlog that one probe may set going again.
     fn give_up_stuck(&mut self, route: usize, now: Now) -> Result<(), StoreError> {
-        if self.routes[route].pace.resting(now.mono).is_none() {
-            return Ok(());
-        }
+        let Some(rested) = self.routes[route].pace.rested(now.mono) else { return Ok(()) };
         let mut stuck = Vec::new();
         for lane in &self.routes[route].lanes {
             let Some(found) = self.lanes.get(*lane) else { continue };
             for queue in Queue::ATTEMPTS {
-                // Retries are not in the order of their deadlines, and few: each is looked at.
-                let patience = if queue == Queue::Retry { Duration::ZERO } else { self.patience(*lane) };
                 let places = found.line(queue).places().take(STRIDE);
-                let overdue = places.take_while(|p| found.due(queue, *p, Duration::ZERO).plus(patience) <= now.wall);
-                stuck.extend(overdue.map(|place| Position { lane: *lane, queue, place }));
+                // Retries are not in the order of their deadlines, and few: each is looked at.
+                let overdue = places.take_while(|place| match queue {
+                    Queue::Retry => place.order <= now.wall,
+                    _ => rested > found.policy.give_up_after && found.given_up(queue, *place) <= now.wall,
+                });
+                stuck.extend(overdue.map(|place| (Position { lane: *lane, queue, place }, found.policy.give_up_after)));
             }
         }
         let mut batch = Batch::default();
-        for position in stuck {
-            match self.store.at(&position)? {
-                Some(mut record) => {
+        for (position, patience) in stuck {
+            match self.read(position) {
+                Ok(Some(record)) if record.attempts.count == 0 && rested <= patience => {}
+                Ok(Some(mut record)) => {
                     self.advance(&mut record, position, Event::Stuck, now.wall, &mut batch);
                 }
-                None => self.forget(position),
+                Ok(None) => {}
+                Err(error) => return self.cut_short(batch, error),
             }
         }
         self.commit(batch);
         Ok(())
     }
 
-    /// How long after it was due a message of a lane may wait: from its release, so the lead counts too.
-    fn patience(&self, lane: LaneId) -> Duration {
-        self.lanes.get(lane).map_or(Duration::ZERO, |lane| lane.policy.lead + lane.policy.give_up_after)
-    }
-
     /// How long until a route has to be looked at again; `None` if only an answer or a write can change anything.
     fn next_look(&self, route: usize, held: Option<Permit>, now: Now) -> Option<Duration> {
-        let resting = self.routes[route].pace.resting(now.mono).is_some();
+        let rested = self.routes[route].pace.rested(now.mono);
         let mut next: Option<Timestamp> = None;
         let mut sooner = |at: Timestamp| next = Some(next.map_or(at, |next| next.min(at)));
         for lane in &self.routes[route].lanes {
@@ -287,13 +305,16 @@ impl<S: Store> Core<S> {
                     continue;
                 }
                 found.fence_due(queue).into_iter().for_each(&mut sooner);
-                match (due <= now.wall, resting, queue) {
+                match (due <= now.wall, rested, queue) {
                     (false, ..) => sooner(due),
                     // Due, and held back: the permit, an answer or the fence's arrival on disk wakes us …
-                    (true, false, _) => {}
+                    (true, None, _) => {}
                     // … but while the route rests, somebody's patience may end first.
-                    (true, true, Queue::Retry) => sooner(now.wall.plus(STUCK_AGAIN)),
-                    (true, true, _) => sooner(due.plus(self.patience(*lane)).max(now.wall.plus(SOON))),
+                    (true, Some(_), Queue::Retry) => sooner(now.wall.plus(STUCK_AGAIN)),
+                    (true, Some(rested), _) => {
+                        let rest_ends = now.wall.plus(found.policy.give_up_after.saturating_sub(rested));
+                        sooner(found.given_up(queue, head).max(rest_ends).max(now.wall.plus(SOON)));
+                    }
                 }
             }
         }

@@ -1,28 +1,42 @@
 //! What is learnt from outside about messages: delivery events and the platform's own notices.
 
 use super::core::{Batch, Core};
-use super::handle::{Evidence, EvidenceEffect, EvidenceKind};
-use crate::model::{Event, Timestamp};
+use super::handle::{Evidence, EvidenceEffect, EvidenceKind, Refusal};
+use crate::model::{Event, Position, Record, Timestamp};
 use crate::store::{EarlyEvent, EarlyKind, Store};
 
 impl<S: Store> Core<S> {
     /// Weighs evidence, piece by piece.
-    pub(super) fn learn(&mut self, evidence: Vec<Evidence>, now: Timestamp) -> Vec<EvidenceEffect> {
+    ///
+    /// # Errors
+    /// 503 if a message can't be read: whether it is known decides what its evidence is worth. Whoever told tells it again;
+    /// the pieces before it are taken, and told again they are duplicates.
+    pub(super) fn learn(&mut self, evidence: Vec<Evidence>, now: Timestamp) -> Result<Vec<EvidenceEffect>, Refusal> {
         let mut batch = Batch::default();
         let mut effects = Vec::with_capacity(evidence.len());
         for piece in evidence {
             if batch.touches(&piece.identity) {
                 self.commit(std::mem::take(&mut batch));
             }
-            effects.push(self.learn_one(piece, now, &mut batch));
+            match self.load(&piece.identity) {
+                Ok(found) => effects.push(self.learn_one(found, piece, now, &mut batch)),
+                Err(error) => {
+                    self.commit(batch);
+                    return Err(Refusal::unavailable(error.to_string()));
+                }
+            }
         }
         self.commit(batch);
-        effects
+        Ok(effects)
     }
 
-    fn learn_one(&mut self, piece: Evidence, now: Timestamp, batch: &mut Batch) -> EvidenceEffect {
-        // A store that can't be read is treated like a message that isn't there: the evidence is kept, not lost.
-        let found = self.load(&piece.identity).ok().flatten();
+    fn learn_one(
+        &mut self,
+        found: Option<(Record, Position)>,
+        piece: Evidence,
+        now: Timestamp,
+        batch: &mut Batch,
+    ) -> EvidenceEffect {
         let Some((mut record, at)) = found else { return self.keep_early(piece, now, batch) };
         if record.phone != piece.phone {
             return EvidenceEffect::Ignored;

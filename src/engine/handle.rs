@@ -84,7 +84,7 @@ pub enum EvidenceKind {
     Read,
     /// `TTL_EXPIRATION_REVOKED`
     TtlRevoked,
-    /// Any other server event about a message, by its name.
+    /// `TTL_EXPIRATION_REVOKE_FAILED`, or another server event about a ttl, by its name.
     TtlFailed(Box<str>),
 }
 

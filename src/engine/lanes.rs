@@ -134,6 +134,15 @@ impl Line {
         self.near.range(first..).copied().take_while(|place| due(*place) <= horizon).last()
     }
 
+    /// What the last crash left in doubt, if something still stands there.
+    fn doubts(&self) -> Option<Place> {
+        let is_gone = |fence| match self.head() {
+            Some(head) => head > fence,
+            None => self.complete,
+        };
+        self.crash_fence.filter(|fence| !is_gone(*fence))
+    }
+
     pub(super) fn fence_is_moving(&self) -> bool {
         self.moving_fence.is_some()
     }
@@ -163,6 +172,12 @@ impl Lane {
             Queue::Retry | Queue::Settling => place.order,
             Queue::Kept => place.order.plus(retention),
         }
+    }
+
+    /// When the pending message at a place is not worth an attempt any more if its route rests.
+    pub(super) fn given_up(&self, queue: Queue, place: Place) -> Timestamp {
+        let deadline = if queue == Queue::Anchor { self.policy.rule.deadline(place.order) } else { place.order };
+        deadline.plus(self.policy.give_up_after)
     }
 
     /// When the fence of a line has to be moved for its first uncovered place.
@@ -297,11 +312,11 @@ impl Lanes {
         routes
     }
 
-    /// The queues that have a fence, be it still on its way to the disk.
-    pub(super) fn fences(&self) -> Vec<(LaneId, Queue)> {
+    /// The queues that have a fence, be it still on its way to the disk; and the one that has to stay when nothing is out.
+    pub(super) fn fences(&self) -> Vec<(LaneId, Queue, Option<Place>)> {
         let all = self.iter().flat_map(|(id, lane)| Queue::ATTEMPTS.map(|queue| (id, queue, lane.line(queue))));
         let fenced = all.filter(|(.., line)| line.fence.is_some() || line.fence_is_moving());
-        fenced.map(|(id, queue, _)| (id, queue)).collect()
+        fenced.map(|(id, queue, line)| (id, queue, line.doubts())).collect()
     }
 
     pub(super) fn len(&self) -> usize {

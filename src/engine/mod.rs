@@ -23,6 +23,8 @@ mod retune_tests;
 mod tally;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trouble_tests;
 mod wheel;
 
 use std::sync::Arc;
@@ -165,11 +167,13 @@ impl<S: Store, P: Platform> Engine<S, P> {
     /// Waits for the next input; `None` when it is time to stop. Nothing is lost if the wait is given up.
     async fn select(&mut self, drain: &CancellationToken) -> Option<Input> {
         tokio::select! {
-            // In this order: what is on disk is answered, and what is due leaves, before more is taken on.
+            // In this order: what is due is looked at, and what is on disk is answered, before more is taken on. Each round
+            // goes on with news and requests (see `waiting`), so timers can't starve those; the other way round, news that
+            // never end would starve timers.
             biased;
             () = drain.cancelled() => None,
-            Some(news) = self.news.recv() => Some(news.into()),
             route = self.wheel.expired() => Some(Input::Wake(route)),
+            Some(news) = self.news.recv() => Some(news.into()),
             Some(command) = self.commands.recv() => Some(Input::Command(command)),
         }
     }

@@ -19,7 +19,8 @@ const INCREASE_PER_SECOND: f64 = 0.05;
 const BURST: Duration = Duration::from_millis(50);
 /// Requests in a row that did not reach the platform, or came back without its word, before the rest.
 const FAILURES_MAX: u32 = 5;
-/// Bounds of a rest after a 429 without `Retry-After`, or with an absurd one.
+/// Bounds of the rest that a `Retry-After` can ask for: none at all would make a probe of each round trip.
+const REST_MIN: Duration = Duration::from_millis(100);
 const REST_MAX: Duration = Duration::from_secs(3600);
 const REFUSED_BASE: Duration = Duration::from_secs(5);
 
@@ -93,6 +94,8 @@ pub(super) struct Pace {
 #[derive(Clone, Copy, Debug)]
 struct Rest {
     until: Duration,
+    /// When the first of this row of rests began.
+    since: Duration,
     reason: RestReason,
     /// How many rests in a row had no good answer between them.
     round: u32,
@@ -181,21 +184,21 @@ impl Pace {
         // Answers to what was already out when the rest began are the same news.
         if let Some(rest) = previous
             && now < rest.until
-            && rest.reason == reason
         {
             let until = asked_for.map_or(rest.until, |wait| (now + wait.min(REST_MAX)).max(rest.until));
             self.rest = Some(Rest { until, ..rest });
             return Change::None;
         }
         let round = previous.map_or(0, |rest| rest.round) + 1;
+        let since = previous.map_or(now, |rest| rest.since);
         let wait = match (asked_for, reason) {
-            (Some(wait), _) => wait.min(REST_MAX),
+            (Some(wait), _) => wait.clamp(REST_MIN, REST_MAX),
             (None, RestReason::Unauthorized | RestReason::Forbidden) => {
                 REFUSED_BASE.max(retry::backoff(round, random)) * round.min(12)
             }
             (None, _) => retry::backoff(round, random),
         };
-        self.rest = Some(Rest { until: now + wait, reason, round });
+        self.rest = Some(Rest { until: now + wait, since, reason, round });
         match previous {
             Some(rest) if rest.reason == reason => Change::None,
             _ => Change::Rests(reason, wait),
@@ -211,6 +214,11 @@ impl Pace {
     /// Why it rests and for how long yet.
     pub(super) fn resting(&self, now: Duration) -> Option<(RestReason, Duration)> {
         self.rest.map(|rest| (rest.reason, rest.until.saturating_sub(now)))
+    }
+
+    /// For how long there has been nothing but rests and probes; `None` if it does not rest.
+    pub(super) fn rested(&self, now: Duration) -> Option<Duration> {
+        self.rest.map(|rest| now.saturating_sub(rest.since))
     }
 
     /// Requests per second that may leave now.
@@ -303,5 +311,34 @@ mod tests {
         pace.back(&Answer::TooManyRequests(Some(SECOND)), SECOND, 0);
         assert_eq!(pace.back(&Answer::Revoked, SECOND, 0), Change::None);
         assert_eq!(pace.permit(SECOND), Permit::At(SECOND * 2));
+    }
+
+    #[test]
+    fn an_answer_that_got_lost_does_not_shorten_the_rest_that_was_asked_for() {
+        let mut pace = pace(200);
+        pace.leaves(SECOND);
+        pace.leaves(SECOND);
+        pace.back(&Answer::TooManyRequests(Some(SECOND * 30)), SECOND, 0);
+        assert_eq!(pace.back(&Answer::Lost("reset".into()), SECOND * 2, 0), Change::None, "the same news");
+        assert_eq!(pace.permit(SECOND * 3), Permit::At(SECOND * 31));
+    }
+
+    #[test]
+    fn a_429_that_asks_for_no_rest_is_no_invitation_to_a_storm() {
+        let mut pace = pace(200);
+        let mut now = SECOND;
+        let mut sent = 0;
+        while now < SECOND * 2 {
+            match pace.permit(now) {
+                Permit::Go => {
+                    pace.leaves(now);
+                    sent += 1;
+                    assert!(sent < 20, "a storm");
+                    pace.back(&Answer::TooManyRequests(Some(Duration::ZERO)), now, 0);
+                }
+                Permit::At(at) => now = at,
+                Permit::WhenBack => unreachable!("everything is answered at once"),
+            }
+        }
     }
 }

@@ -84,7 +84,7 @@ impl<S: Store> Core<S> {
             send_time,
             deadline,
             state: State::Pending,
-            attempts: Attempts::default(),
+            attempts: Attempts { unknown: known.is_some_and(|known| known.attempts.unknown), ..Attempts::default() },
             seen: Seen::default(),
             grant: None,
             trail: known.map(|known| known.trail.clone()).unwrap_or_default(),

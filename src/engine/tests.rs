@@ -12,24 +12,30 @@ use super::retune::Tuning;
 use crate::clock::Now;
 use crate::model::*;
 use crate::platform::Order;
-use crate::store::EntryKind;
 use crate::store::memory::MemoryStore;
+use crate::store::{EntryKind, Snapshot, Store};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
 /// A core, its surroundings, and what it asked them to do.
-pub(super) struct Rig {
-    pub core: Core<MemoryStore>,
+pub(super) struct Rig<S = MemoryStore> {
+    pub core: Core<S>,
     pub now: Now,
     /// Attempts that left and are not answered.
     pub out: Vec<(u64, Order)>,
     timers: BTreeMap<usize, Duration>,
     /// Whether what is appended reaches the disk by itself.
-    disk: bool,
+    pub disk: bool,
     ticket: u64,
+    /// How often a timer woke the core.
+    pub wakes: u64,
 }
 
-fn policies() -> Policies {
+pub(super) fn start() -> Now {
+    Now { wall: Timestamp::parse("2026-11-22T12:00:00Z").unwrap(), mono: SECOND * 100 }
+}
+
+pub(super) fn policies() -> Policies {
     let otp = Policy {
         traffic_type: TrafficType::Authentication,
         on_unknown: OnUnknown::Send,
@@ -50,17 +56,12 @@ impl Rig {
     }
 
     pub(super) fn with(settings: Settings) -> Self {
-        let start = Now { wall: Timestamp::parse("2026-11-22T12:00:00Z").unwrap(), mono: SECOND * 100 };
-        Self::open(MemoryStore::default(), policies(), settings, start)
+        Self::open(MemoryStore::default(), policies(), settings, start())
     }
 
-    fn open(store: MemoryStore, policies: Policies, settings: Settings, now: Now) -> Self {
+    pub(super) fn open(store: MemoryStore, policies: Policies, settings: Settings, now: Now) -> Self {
         let snapshot = store.snapshot();
-        let random = fastrand::Rng::with_seed(7);
-        let core = Core::new(store, &snapshot, tuning(policies, settings), random, now.wall).unwrap();
-        let mut rig = Self { core, now, out: Vec::new(), timers: BTreeMap::new(), disk: true, ticket: 0 };
-        rig.settle();
-        rig
+        Self::over(store, &snapshot, policies, settings, now)
     }
 
     /// Dies on the spot and comes back over what is on disk.
@@ -74,13 +75,23 @@ impl Rig {
         let (policies, settings) = (Policies::clone(&self.core.policies), self.core.settings.clone());
         Self::open(self.core.close(), policies, settings, self.now)
     }
+}
+
+impl<S: Store> Rig<S> {
+    pub(super) fn over(store: S, snapshot: &Snapshot, policies: Policies, settings: Settings, now: Now) -> Self {
+        let random = fastrand::Rng::with_seed(7);
+        let core = Core::new(store, snapshot, tuning(policies, settings), random, now.wall).unwrap();
+        let mut rig = Self { core, now, out: Vec::new(), timers: BTreeMap::new(), disk: true, ticket: 0, wakes: 0 };
+        rig.settle();
+        rig
+    }
 
     pub(super) fn tell(&mut self, input: Input) {
         self.core.apply(input, self.now);
         self.settle();
     }
 
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         loop {
             self.core.finish(self.now);
             let effects = std::mem::take(&mut self.core.effects);
@@ -113,6 +124,7 @@ impl Rig {
             }
             self.timers.remove(&route);
             self.move_to(at.max(self.now.mono));
+            self.wakes += 1;
             self.tell(Input::Wake(route));
         }
         self.move_to(end);
@@ -142,7 +154,7 @@ impl Rig {
         self.ask(|reply| Command::Evidence(vec![evidence], reply)).try_recv().unwrap().unwrap()[0]
     }
 
-    fn answer(&mut self, answer: Answer) {
+    pub(super) fn answer(&mut self, answer: Answer) {
         let (seq, _) = self.out.remove(0);
         self.tell(Input::Answered(seq, answer));
     }
@@ -151,11 +163,11 @@ impl Rig {
         self.core.get(&identity(id)).unwrap()
     }
 
-    fn state(&mut self, id: &str) -> State {
+    pub(super) fn state(&mut self, id: &str) -> State {
         self.get(id).record.state
     }
 
-    fn outcome(&mut self, id: &str) -> Option<Outcome> {
+    pub(super) fn outcome(&mut self, id: &str) -> Option<Outcome> {
         match self.state(id) {
             State::Settled { outcome, .. } => Some(outcome),
             _ => None,

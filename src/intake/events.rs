@@ -87,7 +87,10 @@ fn evidence(event: PlatformEvent) -> Option<Evidence> {
         "DELIVERED" => EvidenceKind::Delivered,
         "READ" => EvidenceKind::Read,
         "TTL_EXPIRATION_REVOKED" => EvidenceKind::TtlRevoked,
-        other if from_server => EvidenceKind::TtlFailed(other.chars().take(64).collect::<String>().into()),
+        // A new word about a ttl may well mean that the message stays; anything else is no reason to revoke it early.
+        other if from_server && other.starts_with("TTL_") => {
+            EvidenceKind::TtlFailed(other.chars().take(64).collect::<String>().into())
+        }
         _ => return None,
     };
     let identity =
@@ -125,6 +128,12 @@ mod tests {
         assert_eq!(of(user), None);
         let text = r#"{"senderPhoneNumber":"+12223334444","text":"hi","messageId":"theirs","agentId":"bot"}"#;
         assert_eq!(of(text), None);
+    }
+
+    #[test]
+    fn a_server_event_that_is_not_about_a_ttl_is_no_reason_to_revoke() {
+        let sent = r#"{"phoneNumber":"+12223334444","eventType":"MESSAGE_QUEUED","messageId":"m","agentId":"bot"}"#;
+        assert_eq!(of(sent), None);
     }
 
     #[test]

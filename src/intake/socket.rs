@@ -39,7 +39,7 @@ pub enum SocketError {
 pub fn bind(path: &Path, mode: u32) -> Result<UnixListener, SocketError> {
     let io = |error: io::Error| {
         let hint = match error.kind() {
-            ErrorKind::NotFound => ": its directory does not exist (systemd makes it with RuntimeDirectory=revoked)",
+            ErrorKind::NotFound => ": its directory does not exist (systemd makes it with revoked.socket)",
             ErrorKind::PermissionDenied => ": choose a directory that this user may write to ([server] socket)",
             _ => "",
         };
@@ -47,8 +47,12 @@ pub fn bind(path: &Path, mode: u32) -> Result<UnixListener, SocketError> {
     };
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => return Err(SocketError::NotASocket(path.to_owned())),
-        Ok(_) if UnixStream::connect(path).is_ok() => return Err(SocketError::InUse(path.to_owned())),
-        Ok(_) => fs::remove_file(path).map_err(io)?,
+        Ok(_) => match UnixStream::connect(path) {
+            Ok(_) => return Err(SocketError::InUse(path.to_owned())),
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(io)?,
+            // It may live, and we may not dial it.
+            Err(error) => return Err(io(error)),
+        },
         Err(_) => {
             if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
                 // Only its own directory, not a whole path: a misspelt one should be noticed.
@@ -75,6 +79,15 @@ mod tests {
         drop(first);
         bind(&path, 0o600).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_can_not_be_dialled_is_not_taken_for_a_dead_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("other.sock");
+        let _other = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        assert!(matches!(bind(&path, 0o660), Err(SocketError::Io { .. })));
+        assert!(path.exists());
     }
 
     #[tokio::test]

@@ -34,7 +34,7 @@ pub enum Event {
     Read,
     /// `TTL_EXPIRATION_REVOKED`: the platform's own ttl took it.
     TtlRevoked,
-    /// `TTL_EXPIRATION_REVOKE_FAILED`, or a server event of a kind we don't know, by its name.
+    /// `TTL_EXPIRATION_REVOKE_FAILED`, or another server event about a ttl, by its name.
     TtlFailed(Box<str>),
     /// The settle window is over.
     WindowEnded,
