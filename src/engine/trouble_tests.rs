@@ -138,7 +138,8 @@ fn what_was_decided_before_a_read_fails_is_written_all_the_same() {
     rig.core.store.reads_left.set(None);
     rig.pass(SECOND * 5);
     assert_eq!([rig.outcome("m"), rig.outcome("n")], [Some(Outcome::Revoked); 2]);
-    let told: Vec<_> = rig.core.outcomes(Some(0), 10, None).unwrap().entries.into_iter().map(|(cursor, _)| cursor).collect();
+    let told: Vec<_> =
+        rig.core.outcomes(Some(0), 10, None).unwrap().entries.into_iter().map(|(cursor, _)| cursor).collect();
     assert_eq!(told, [1, 2]);
 }
 
@@ -336,7 +337,10 @@ fn a_disk_that_fails_does_not_keep_what_is_known_from_being_revoked() {
     assert_eq!(rig.out.len(), 1);
     rig.answer(Answer::Revoked);
     rig.pass(SECOND * 10);
-    assert!(rig.core.outcomes(Some(0), 10, None).unwrap().entries.is_empty(), "nothing is told that a crash would take back");
+    assert!(
+        rig.core.outcomes(Some(0), 10, None).unwrap().entries.is_empty(),
+        "nothing is told that a crash would take back"
+    );
     rig.disk = true;
     rig.settle();
     assert_eq!(rig.core.outcomes(Some(0), 10, None).unwrap().entries.len(), 1);
