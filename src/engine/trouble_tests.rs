@@ -299,7 +299,8 @@ fn a_doubt_that_a_crash_left_survives_an_orderly_stop() {
 fn a_doubt_that_a_crash_left_survives_what_the_agent_asks_for() {
     let verb = |verb| move |rig: &mut Rig| drop(rig.ask(|reply| Command::Act(identity("n"), verb, reply)));
     let again = |rig: &mut Rig| drop(rig.register(draft("n", "promo")));
-    let asked: [Box<dyn Fn(&mut Rig)>; 3] = [
+    type Asked = Box<dyn Fn(&mut Rig)>;
+    let asked: [Asked; 3] = [
         Box::new(verb(Verb::Revoke)),
         Box::new(verb(Verb::Reschedule(start().wall.plus(SECOND * 900)))),
         Box::new(again),
