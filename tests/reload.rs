@@ -269,8 +269,12 @@ fn whatever_happens_to_the_file_the_last_good_content_is_in_force() {
     let (code, said) = daemon.refused(&["reload"]);
     assert_eq!(code, Some(78), "{said}");
     assert_eq!(daemon.ttl(), "50m");
+    let last = &daemon.json(&["config"])["lastReload"];
+    assert_eq!(last["successful"], false, "{last}");
+    assert!(last["failures"].as_u64() >= Some(1) && last["message"].is_string(), "{last}");
     daemon.rename_over(&daemon.text(&otp("5m")));
     daemon.comes_to("5m");
+    until("a reload that went well", || daemon.json(&["config"])["lastReload"]["successful"] == true);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::clock;
 use crate::config::{self, Change, Config, Diff, Env, Loaded};
 use crate::engine::{Handle, Plan, Refusal, RefusalKind};
 use crate::intake::desk::Request;
-use crate::intake::wire::{ChangeView, ConfigView, PlannedView, ReloadView, SettingView};
+use crate::intake::wire::{ChangeView, ConfigView, LastReloadView, PlannedView, ReloadView, SettingView};
 use crate::model::Timestamp;
 
 /// How long a watched file must be quiet before it is read: editors write in several steps.
@@ -34,6 +34,8 @@ pub(super) struct Reloader {
     pub since: Timestamp,
     pub engine: Handle,
     pub logs: Logs,
+    /// How the last reload went.
+    pub last: Option<LastReloadView>,
 }
 
 impl Reloader {
@@ -78,6 +80,13 @@ impl Reloader {
             tell_systemd(&[NotifyState::Reloading, since]);
         }
         let result = self.take_over().await;
+        let failures = self.last.as_ref().map_or(0, |last| last.failures) + u64::from(result.is_err());
+        self.last = Some(LastReloadView {
+            at: clock::wall(),
+            successful: result.is_ok(),
+            failures,
+            message: result.as_ref().err().map(|refusal| refusal.message.clone()),
+        });
         tell_systemd(&[NotifyState::Ready]);
         result
     }
@@ -132,6 +141,7 @@ impl Reloader {
             file: self.path.display().to_string(),
             config_hash: self.current.hash.clone(),
             loaded_at: self.since,
+            last_reload: self.last.clone(),
             settings: self.current.config.effective().iter().map(setting).collect(),
         }
     }

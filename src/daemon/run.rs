@@ -147,7 +147,14 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
     } else {
         tokio::sync::mpsc::channel(1).1
     };
-    let reloader = Reloader { path: path.to_owned(), current: loaded, since: started_at, engine: handle.clone(), logs };
+    let reloader = Reloader {
+        path: path.to_owned(),
+        current: loaded,
+        since: started_at,
+        engine: handle.clone(),
+        logs,
+        last: None,
+    };
     tokio::spawn(reloader.run(requests, changed, hangup, stop.drain.clone()));
 
     let gate = Gate {

@@ -482,6 +482,24 @@ pub struct ConfigView {
     pub loaded_at: Timestamp,
     /// In the order of the sections.
     pub settings: Vec<SettingView>,
+    /// How the last reload went, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_reload: Option<LastReloadView>,
+}
+
+/// How a reload went.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastReloadView {
+    /// When.
+    pub at: Timestamp,
+    /// Whether the file is in force since, or was already.
+    pub successful: bool,
+    /// Reloads that failed since the start.
+    pub failures: u64,
+    /// Why, if it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// One value.
