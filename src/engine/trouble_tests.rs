@@ -346,3 +346,18 @@ fn a_disk_that_fails_does_not_keep_what_is_known_from_being_revoked() {
     rig.settle();
     assert_eq!(rig.core.outcomes(Some(0), 10, None).unwrap().entries.len(), 1);
 }
+
+#[test]
+fn a_grant_held_back_goes_when_its_message_turns_out_delivered_whatever_was_acknowledged() {
+    let mut rig = Rig::new();
+    rig.register(draft("m", "promo"));
+    rig.pass(SECOND * 3600);
+    rig.answer(Answer::Rejected("no".into()));
+    assert_eq!(rig.get("m").record.grant.map(|grant| grant.state), Some(GrantState::Held));
+    let cursor = rig.core.durable_cursor;
+    rig.ask(|reply| Command::Ack { agent: None, cursor, reply }).try_recv().unwrap().unwrap();
+    rig.evidence("m", EvidenceKind::Delivered);
+    assert_eq!(rig.get("m").record.grant.map(|grant| grant.state), Some(GrantState::Withdrawn));
+    let given = rig.ask(|reply| Command::Act(identity("m"), Verb::Decide(true), reply)).try_recv().unwrap();
+    assert!(given.is_err(), "an SMS for what the handset shows");
+}

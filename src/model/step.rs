@@ -305,8 +305,8 @@ fn delivered(record: &mut Record, what: What, input: Input<'_>) -> Step {
             record.note(input.now, What::Amended, Some(outcome.as_str().to_owned()));
             record.state = State::Settled { outcome: Outcome::Delivered, at };
             if let Some(grant) = &mut record.grant
-                && !input.grant_acked
-                && matches!(grant.state, GrantState::Offered | GrantState::Held)
+                // Who took note of an offer may have sent the SMS; of one that was held back, certainly not.
+                && (grant.state == GrantState::Held || grant.state == GrantState::Offered && !input.grant_acked)
             {
                 grant.state = GrantState::Withdrawn;
             }
