@@ -13,17 +13,17 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use super::early::EarlyEvents;
-use super::handle::{Command, Described, Refusal, Reply};
+use super::handle::{Command, Refusal, Reply};
 use super::lanes::Lanes;
 use super::pace::{Pace, PaceLimits};
 use super::retune::{CHORES, Tuning};
 use crate::clock::Now;
 use crate::model::{
-    self, AgentId, Answer, Event, Identity, LaneId, LaneSpec, Outcome, Policies, Position, Record, Region, Report,
-    Step, Timestamp, TrafficType, UseCase,
+    self, AgentId, Answer, Event, Identity, LaneId, LaneSpec, Outcome, Policies, Position, Record, Region, Step,
+    Timestamp, TrafficType, UseCase,
 };
 use crate::platform::Order;
-use crate::store::{Change, Cursor, Entry, EntryKind, Snapshot, Store, StoreError, Ticket};
+use crate::store::{Change, Cursor, Snapshot, Store, StoreError, Ticket};
 
 /// What the configuration says about the engine.
 #[derive(Clone, PartialEq, Debug)]
@@ -138,7 +138,7 @@ pub(super) struct Core<S> {
     pub acked: HashMap<AgentId, Cursor>,
     pub last_cursor: Cursor,
     pub durable_cursor: Cursor,
-    store_id: u64,
+    pub store_id: u64,
     next_seq: u64,
     lane_id_max: u32,
     /// Records below this `seq` were there when the daemon started, at that time.
@@ -271,10 +271,15 @@ impl<S: Store> Core<S> {
                 Ok(described) => self.reply_when_durable(reply, described),
                 Err(refusal) => drop(reply.send(Err(refusal))),
             },
-            Command::Get(identity, reply) => drop(reply.send(self.get(&identity))),
-            Command::List { filter, limit, after, reply } => {
-                drop(reply.send(self.list(&filter, limit, after.as_deref())));
-            }
+            Command::Get(identity, reply) => match self.get(&identity) {
+                // What is shown may be acted on, a grant above all: not before a crash can't take it back.
+                Ok(described) => self.reply_when_durable(reply, described),
+                Err(refusal) => drop(reply.send(Err(refusal))),
+            },
+            Command::List { filter, limit, after, reply } => match self.list(&filter, limit, after.as_deref()) {
+                Ok(page) => self.reply_when_durable(reply, page),
+                Err(refusal) => drop(reply.send(Err(refusal))),
+            },
             Command::Outcomes { after, limit, agent, reply } => {
                 drop(reply.send(self.outcomes(after, limit, agent.as_ref())));
             }
@@ -288,7 +293,10 @@ impl<S: Store> Core<S> {
                 Err(refusal) => drop(reply.send(Err(refusal))),
             },
             Command::Forecast { step, steps, reply } => drop(reply.send(Ok(self.forecast(step, steps, now.wall)))),
-            Command::Explain(identity, reply) => drop(reply.send(self.explain(&identity, now))),
+            Command::Explain(identity, reply) => match self.explain(&identity, now) {
+                Ok(explained) => self.reply_when_durable(reply, explained),
+                Err(refusal) => drop(reply.send(Err(refusal))),
+            },
             Command::Status(reply) => drop(reply.send(Ok(self.status(now)))),
         }
     }
@@ -406,69 +414,6 @@ impl<S: Store> Core<S> {
         if let Some(lane) = self.lanes.get_mut(position.lane) {
             lane.line_mut(position.queue).remove(position.place);
             self.dirty.insert(lane.route);
-        }
-    }
-
-    fn report(&mut self, record: &mut Record, report: Report, now: Timestamp, batch: &mut Batch) {
-        let Some(lane) = self.lanes.get(record.lane) else { return };
-        let model::State::Settled { outcome, .. } = record.state else { return };
-        let use_case = lane.spec.use_case.clone();
-        let kind = match report {
-            Report::Settled => EntryKind::Settled,
-            Report::Amended(_) => EntryKind::Amended,
-            Report::Granted => EntryKind::Granted,
-        };
-        if kind != EntryKind::Granted {
-            *self.settled.entry(outcome).or_default() += 1;
-        }
-        self.last_cursor += 1;
-        // An amendment leaves it where it was handed out: there its acknowledgement is looked for.
-        if let (Some(grant), EntryKind::Settled | EntryKind::Granted) = (&mut record.grant, kind) {
-            grant.cursor = self.last_cursor;
-        }
-        let why = |note: &model::Note| note.detail.clone().filter(|_| note.what == model::What::Answered);
-        let entry = Entry {
-            kind,
-            at: now,
-            identity: record.identity.clone(),
-            phone: record.phone,
-            use_case,
-            outcome,
-            send_time: record.send_time,
-            deadline: record.deadline.unwrap_or(now),
-            lateness: record.attempts.lateness,
-            grant: record.grant,
-            grant_id: record.grant.map(|_| self.grant_id(record).into()),
-            fallback: record.grant.and(record.fallback.clone()),
-            tags: record.tags.clone(),
-            detail: if outcome == Outcome::Failed { record.trail.iter().rev().find_map(why) } else { None },
-        };
-        batch.changes.push(Change::Outcome(self.last_cursor, Box::new(entry)));
-        // Trimmed in strides, so that it does not cost a change for each entry.
-        let surplus = self.last_cursor.saturating_sub(self.settings.outcomes_max);
-        if surplus > 0 && self.last_cursor.is_multiple_of(1024) {
-            batch.changes.push(Change::TrimOutcomes(surplus));
-        }
-    }
-
-    /// The same for a message's whole life, and for no other message of any store: the idempotency key of its SMS.
-    pub(super) fn grant_id(&self, record: &Record) -> String {
-        format!("{:016x}-{:x}", self.store_id, record.seq)
-    }
-
-    pub(super) fn is_acked(&self, record: &Record) -> bool {
-        let acked = self.acked.get(&record.identity.agent).copied().unwrap_or(0);
-        record.grant.is_some_and(|grant| grant.cursor > 0 && grant.cursor <= acked)
-    }
-
-    pub(super) fn describe(&self, record: Record) -> Described {
-        let Some(lane) = self.lanes.get(record.lane) else { unreachable!("every record stands in a lane we know") };
-        Described {
-            deadline: record.deadline(&lane.policy),
-            lane: lane.spec.clone(),
-            grant_id: record.grant.map(|_| self.grant_id(&record)),
-            grant_acked: self.is_acked(&record),
-            record,
         }
     }
 

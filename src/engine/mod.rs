@@ -23,6 +23,7 @@ mod retune_tests;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod told;
 #[cfg(test)]
 mod trouble_tests;
 mod wheel;

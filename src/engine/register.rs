@@ -175,8 +175,16 @@ impl<S: Store> Core<S> {
                 format!("no outcome {cursor} was given out; the last one is {last}"),
             ));
         }
-        let agents = match agent {
-            Some(agent) => vec![agent],
+        let agents: Vec<AgentId> = match agent {
+            // One that never registered anything has no outcomes, and nothing is kept for it.
+            Some(agent) => self
+                .routes
+                .iter()
+                .map(|route| &route.agent)
+                .find(|known| **known == agent)
+                .cloned()
+                .into_iter()
+                .collect(),
             None => self.routes.iter().map(|route| route.agent.clone()).collect(),
         };
         let mut batch = Batch::default();
