@@ -84,10 +84,18 @@ async fn work(socket: &Path, load: Load, client: usize, end: Duration) -> anyhow
             }
             Load::Batches => {
                 let lines: Vec<_> = (0..BATCH as u64).map(|line| registration(client, number + line)).collect();
-                let answers = connection.post("/v1/messages:batch", lines.join("\n")).await?;
-                let good =
-                    answers.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"{\"code\":201")).count();
-                anyhow::ensure!(good == BATCH, "{good} of {BATCH} registered");
+                // A store that is behind refuses with 503: that is its back-pressure, and the time it takes counts.
+                loop {
+                    let answers = connection.post("/v1/messages:batch", lines.join("\n")).await?;
+                    let code = |code: &[u8]| {
+                        answers.split(|byte| *byte == b'\n').filter(|line| line.starts_with(code)).count()
+                    };
+                    match (code(b"{\"code\":201"), code(b"{\"code\":503")) {
+                        (BATCH, _) => break,
+                        (0, BATCH) => tokio::time::sleep(Duration::from_millis(20)).await,
+                        (good, _) => anyhow::bail!("{good} of {BATCH} registered"),
+                    }
+                }
                 done += BATCH as u64 - 1;
             }
         }
