@@ -4,6 +4,7 @@
 //! of the answer, the time and the width of the terminal (`show`), so that every screen is tested as text. This room knows
 //! the wire's types and where the socket is; it must not know the engine or the store, and decides nothing: the daemon does, and says why.
 
+mod advise;
 mod args;
 mod batch;
 mod client;
@@ -16,6 +17,7 @@ mod messages;
 mod outcomes;
 mod output;
 mod reload;
+mod report;
 mod show;
 mod status;
 
@@ -77,6 +79,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Plan { config } => reload::plan(&client, &mut out, &config).await,
         Command::Reload => reload::reload(&client, &mut out).await,
         Command::Config => config::print(&client, &mut out).await,
+        Command::Report(args) => report::print(&client, &mut out, args).await,
+        Command::Advise(args) => advise::print(&client, &mut out, args).await,
         Command::Status => status::print(&client, &mut out).await,
     };
     // What was printed before a failure belongs before its words.

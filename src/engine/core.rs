@@ -18,6 +18,7 @@ use super::lanes::Lanes;
 use super::pace::{Pace, PaceLimits};
 use super::retune::{CHORES, Tuning};
 use crate::clock::Now;
+use crate::model::ledger::{self, Cell, Counts, Hour, Ledger};
 use crate::model::{
     self, AgentId, Answer, Event, Identity, LaneId, LaneSpec, Outcome, Policies, Position, Record, Region, Step,
     Timestamp, TrafficType, UseCase,
@@ -108,12 +109,21 @@ pub(super) struct Flight {
 pub(super) struct Batch {
     pub changes: Vec<Change>,
     pub touched: BTreeSet<Identity>,
+    pub booked: BTreeMap<(Hour, UseCase), Counts>,
 }
 
 impl Batch {
     /// Whether this message is already changed here, where reads can't see it yet.
     pub(super) fn touches(&self, identity: &Identity) -> bool {
         self.touched.contains(identity)
+    }
+
+    /// Enters something into the books.
+    pub(super) fn book(&mut self, now: Timestamp, use_case: &UseCase, entries: impl IntoIterator<Item = (Cell, i64)>) {
+        let mut entries = entries.into_iter().peekable();
+        if entries.peek().is_some() {
+            self.booked.entry((Hour::of(now), use_case.clone())).or_default().extend(entries);
+        }
     }
 }
 
@@ -135,6 +145,8 @@ pub(super) struct Core<S> {
     /// Routes that something happened to since they were last looked at.
     pub dirty: BTreeSet<usize>,
     pub early: EarlyEvents,
+    /// What became of messages, in numbers.
+    pub ledger: Ledger,
     pub acked: HashMap<AgentId, Cursor>,
     pub last_cursor: Cursor,
     pub durable_cursor: Cursor,
@@ -185,6 +197,7 @@ impl<S: Store> Core<S> {
             starved: BTreeSet::new(),
             dirty: BTreeSet::new(),
             early: EarlyEvents::recover(&snapshot.early),
+            ledger: snapshot.ledger.clone(),
             acked: snapshot.acked.iter().cloned().collect(),
             last_cursor: snapshot.last_cursor,
             durable_cursor: snapshot.last_cursor,
@@ -293,6 +306,10 @@ impl<S: Store> Core<S> {
                 Err(refusal) => drop(reply.send(Err(refusal))),
             },
             Command::Forecast { step, steps, reply } => drop(reply.send(Ok(self.forecast(step, steps, now.wall)))),
+            Command::Books(span, reply) => {
+                let books = self.books(span, now.wall);
+                self.reply_when_durable(reply, books);
+            }
             Command::Explain(identity, reply) => match self.explain(&identity, now) {
                 Ok(explained) => self.reply_when_durable(reply, explained),
                 Err(refusal) => drop(reply.send(Err(refusal))),
@@ -332,7 +349,16 @@ impl<S: Store> Core<S> {
     }
 
     /// Hands changes to the store.
-    pub(super) fn commit(&mut self, batch: Batch) -> Ticket {
+    pub(super) fn commit(&mut self, mut batch: Batch) -> Ticket {
+        for ((hour, use_case), counts) in std::mem::take(&mut batch.booked) {
+            let oldest = Hour::of(hour.start().minus(ledger::KEPT));
+            if self.ledger.first().is_some_and(|first| first < oldest) {
+                self.ledger.forget(oldest);
+                batch.changes.push(Change::Unbooked(oldest));
+            }
+            self.ledger.book(hour, &use_case, counts.iter());
+            batch.changes.push(Change::Booked(hour, use_case, counts));
+        }
         if !batch.changes.is_empty() {
             let told = batch.changes.iter().any(|change| matches!(change, Change::Outcome(..)));
             self.last_ticket = self.store.append(batch.changes);
@@ -377,7 +403,11 @@ impl<S: Store> Core<S> {
         let policy = Arc::clone(&lane.policy);
         let grant_acked = self.is_acked(record);
         let input = model::step::Input { policy: &policy, now, random: self.random.u64(..), grant_acked };
+        let (use_case, grant) = (lane.spec.use_case.clone(), record.grant);
         let step = model::step(record, event, input);
+        if step.changed {
+            batch.book(now, &use_case, ledger::entries(grant, record, &step, now).iter());
+        }
         if let Some(report) = step.report {
             self.report(record, report, now, batch);
         }

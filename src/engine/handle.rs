@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::books::Books;
 use super::pace::RestReason;
 use super::retune::Tuning;
 use crate::model::{
@@ -379,6 +380,7 @@ pub(super) enum Command {
     Retune(Box<Tuning>, Reply<Plan>),
     Forecast { step: Duration, steps: usize, reply: Reply<Forecast> },
     Explain(Identity, Reply<Explained>),
+    Books(Duration, Reply<Books>),
     Status(Reply<Status>),
 }
 
@@ -493,6 +495,14 @@ impl Handle {
     /// As for [`Handle::register`].
     pub async fn forecast(&self, step: Duration, steps: usize) -> Result<Forecast, Refusal> {
         self.ask(|reply| Command::Forecast { step, steps, reply }).await
+    }
+
+    /// The books of the last `span`: what became of messages.
+    ///
+    /// # Errors
+    /// As for [`Handle::register`].
+    pub async fn books(&self, span: Duration) -> Result<Books, Refusal> {
+        self.ask(|reply| Command::Books(span, reply)).await
     }
 
     /// Why a message has the deadline it has.

@@ -8,6 +8,7 @@
 //!
 //! This room knows the store and the platform by their contracts only; it must not know sled, reqwest or HTTP.
 
+mod books;
 mod core;
 mod dispatch;
 mod early;
@@ -42,6 +43,7 @@ use crate::model::Answer;
 use crate::platform::Platform;
 use crate::store::{Cursor, Snapshot, Store, StoreError, Ticket};
 
+pub use self::books::{Books, UseCaseBooks};
 pub use self::core::Settings;
 pub use self::handle::{
     Described, Draft, Evidence, EvidenceEffect, EvidenceKind, Explained, Filter, Forecast, Handle, Lateness,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::core::{Batch, Core};
 use super::handle::{Described, Draft, OnConflict, Own, Refusal, Registered, Verb};
+use crate::model::ledger::Cell;
 use crate::model::{
     AgentId, Attempts, Event, Identity, LaneSpec, Policy, Record, Rule, Seen, State, Timestamp, What,
     policy::PLATFORM_KEEPS,
@@ -92,6 +93,9 @@ impl<S: Store> Core<S> {
         };
         record.note(now, if known.is_some() { What::Replaced } else { What::Registered }, None);
         self.stand(existing.as_ref().map(|(_, at)| *at), &record, batch);
+        if existing.is_none() {
+            batch.book(now, &spec.use_case, [(Cell::REGISTERED, 1)]);
+        }
         self.apply_early(&mut record, now, batch);
         Ok(Registered { created: existing.is_none(), message: self.describe(record) })
     }

@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::books;
 use super::desk::Desk;
 use super::events::{self, Unacceptable};
 use super::parse;
@@ -88,6 +89,8 @@ pub fn router(gate: Gate) -> Router {
         .route("/v1/outcomes:ack", post(ack))
         .route("/v1/status", get(status))
         .route("/v1/forecast", get(tune::forecast))
+        .route("/v1/report", get(books::report))
+        .route("/v1/advice", get(books::advice))
         .route("/v1/plan", post(tune::plan))
         .route("/v1/reload", post(tune::reload))
         .route("/v1/config", get(tune::config))

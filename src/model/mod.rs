@@ -5,10 +5,12 @@
 //! civil time in [`deadline`]); it must not know tokio, sled, reqwest, tracing or any clock. That is what lets the
 //! engine be driven by a test, and the promises be checked under virtual time.
 
+pub mod curve;
 pub mod deadline;
 pub mod grant;
 pub mod id;
 pub mod lane;
+pub mod ledger;
 pub mod policy;
 pub mod record;
 pub mod retry;

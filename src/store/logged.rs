@@ -10,7 +10,8 @@ use super::codec::{self, StoredEarly, StoredLane, corrupt};
 use super::key::{IdentityHash, POSITION_BYTES, position_bytes, read_position};
 use super::tree::Bytes;
 use super::{Change, Cursor, EarlyEvent, StoreError};
-use crate::model::{AgentId, Identity, LaneId, LaneSpec, Place, Position, Queue, Timestamp};
+use crate::model::ledger::{Cell, Counts, Hour};
+use crate::model::{AgentId, Identity, LaneId, LaneSpec, Place, Position, Queue, Timestamp, UseCase};
 
 /// See [`Change`].
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub(super) enum Logged {
     Fence(LaneId, Queue, Option<Place>),
     Early(EarlyEvent),
     EarlyGone(Identity),
+    Booked(Hour, UseCase, Counts),
+    Unbooked(Hour),
 }
 
 /// Its bytes: an array of the code and the fields.
@@ -56,6 +59,10 @@ pub(super) enum StoredChange<'a> {
     Early(#[b(0)] StoredEarly<'a>),
     #[n(8)]
     EarlyGone(#[b(0)] &'a str, #[b(1)] &'a str),
+    #[n(9)]
+    Booked(#[n(0)] u32, #[b(1)] &'a str, #[n(2)] Vec<(u16, i64)>),
+    #[n(10)]
+    Unbooked(#[n(0)] u32),
 }
 
 impl From<Change> for Logged {
@@ -75,6 +82,8 @@ impl From<Change> for Logged {
             Change::Fence(lane, queue, place) => Self::Fence(lane, queue, place),
             Change::Early(event) => Self::Early(event),
             Change::EarlyGone(identity) => Self::EarlyGone(identity),
+            Change::Booked(hour, use_case, counts) => Self::Booked(hour, use_case, counts),
+            Change::Unbooked(before) => Self::Unbooked(before),
         }
     }
 }
@@ -96,6 +105,11 @@ impl Logged {
             }
             Self::Early(event) => StoredChange::Early(StoredEarly::of(event)),
             Self::EarlyGone(identity) => StoredChange::EarlyGone(identity.agent.as_str(), identity.message_id.as_str()),
+            Self::Booked(hour, use_case, counts) => {
+                let counts = counts.iter().map(|(cell, n)| (cell.0, n)).collect();
+                StoredChange::Booked(hour.0, use_case.as_str(), counts)
+            }
+            Self::Unbooked(before) => StoredChange::Unbooked(before.0),
         }
     }
 }
@@ -123,6 +137,12 @@ impl TryFrom<StoredChange<'_>> for Logged {
             ),
             StoredChange::Early(event) => Self::Early(event.read()?),
             StoredChange::EarlyGone(agent, message_id) => Self::EarlyGone(codec::identity(agent, message_id)?),
+            StoredChange::Booked(hour, use_case, counts) => Self::Booked(
+                Hour(hour),
+                UseCase::new(use_case).map_err(corrupt)?,
+                counts.into_iter().map(|(cell, n)| (Cell(cell), n)).collect(),
+            ),
+            StoredChange::Unbooked(before) => Self::Unbooked(Hour(before)),
         })
     }
 }

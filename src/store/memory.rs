@@ -65,6 +65,8 @@ impl MemoryStore {
                 known.early.retain(|other| other.identity != event.identity);
                 known.early.push(event);
             }
+            Change::Booked(hour, use_case, counts) => known.ledger.book(hour, &use_case, counts.iter()),
+            Change::Unbooked(before) => known.ledger.forget(before),
             Change::EarlyGone(identity) => known.early.retain(|event| event.identity != identity),
         }
     }

@@ -27,6 +27,7 @@ mod young;
 
 pub use disk::{Options as StoreOptions, SledStore};
 
+use crate::model::ledger::{Counts, Hour, Ledger};
 use crate::model::{Identity, LaneId, LaneSpec, Outcome, Phone, Place, Position, Queue, Record, Timestamp, UseCase};
 
 /// The number of a batch: 1, 2, 3, … in the order of appending.
@@ -76,6 +77,10 @@ pub enum Change {
     Early(EarlyEvent),
     /// That evidence was applied, or is too old.
     EarlyGone(Identity),
+    /// Entries in the books.
+    Booked(Hour, UseCase, Counts),
+    /// The books before that hour are not needed any more.
+    Unbooked(Hour),
 }
 
 /// Evidence that came before its message. At most one is kept per message: the strongest.
@@ -167,6 +172,8 @@ pub struct Snapshot {
     pub early: Vec<EarlyEvent>,
     /// How many records stand in each queue.
     pub counts: Vec<(LaneId, Queue, u64)>,
+    /// The books.
+    pub ledger: Ledger,
 }
 
 /// Why a store can't do what it is asked to.

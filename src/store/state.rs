@@ -13,6 +13,7 @@ use super::logged::{Logged, StoredChange, read_queue};
 use super::tree::Bytes;
 use super::young::Young;
 use super::{Cursor, EarlyEvent, Snapshot, StoreError, codec};
+use crate::model::ledger::Ledger;
 use crate::model::{AgentId, Identity, LaneId, LaneSpec, Place, Position, Queue};
 
 /// The facts that do not grow with messages. A [`Snapshot`], ready to be changed.
@@ -30,6 +31,7 @@ pub(super) struct Facts {
     acked: BTreeMap<AgentId, Cursor>,
     early: BTreeMap<Identity, EarlyEvent>,
     counts: BTreeMap<(LaneId, Queue), u64>,
+    ledger: Ledger,
 }
 
 /// [`Facts`] as they stand at the head of a journal.
@@ -48,7 +50,7 @@ struct StoredHead<'a> {
     trimmed: u64,
     #[n(5)]
     counts: Vec<(u32, u8, u64)>,
-    /// Lanes, fences, acknowledgements and early events, as the changes that make them.
+    /// Lanes, fences, acknowledgements, early events and the books, as the changes that make them.
     #[b(6)]
     others: Vec<StoredChange<'a>>,
 }
@@ -70,6 +72,7 @@ impl Facts {
             acked: self.acked.iter().map(|(agent, cursor)| (agent.clone(), *cursor)).collect(),
             early: self.early.values().cloned().collect(),
             counts: self.counts.iter().map(|((lane, queue), count)| (*lane, *queue, *count)).collect(),
+            ledger: self.ledger.clone(),
         }
     }
 
@@ -79,7 +82,8 @@ impl Facts {
         let fences = self.fences.iter().map(|((lane, queue), place)| Logged::Fence(*lane, *queue, Some(*place)));
         let acked = self.acked.iter().map(|(agent, cursor)| Logged::Acked(agent.clone(), *cursor));
         let early = self.early.values().cloned().map(Logged::Early);
-        let others: Vec<_> = lanes.chain(fences).chain(acked).chain(early).collect();
+        let books = self.ledger.pages().map(|(hour, of, page)| Logged::Booked(hour, of.clone(), page.clone()));
+        let others: Vec<_> = lanes.chain(fences).chain(acked).chain(early).chain(books).collect();
         let head = StoredHead {
             store_id: self.store_id,
             serial: self.serial,
@@ -129,6 +133,8 @@ impl Facts {
             Logged::Fence(lane, queue, None) => drop(self.fences.remove(&(*lane, *queue))),
             Logged::Early(event) => drop(self.early.insert(event.identity.clone(), event.clone())),
             Logged::EarlyGone(identity) => drop(self.early.remove(identity)),
+            Logged::Booked(hour, use_case, counts) => self.ledger.book(*hour, use_case, counts.iter()),
+            Logged::Unbooked(before) => self.ledger.forget(*before),
         }
     }
 
@@ -174,7 +180,13 @@ impl State {
             Logged::Outcome(cursor, entry) => young.put(Key::Outcome(cursor), entry, false),
             // What the runs hold of them is hidden by the mark, and left out when they are merged.
             Logged::TrimOutcomes(cursor) => young.trim_outcomes(cursor),
-            Logged::Lane(..) | Logged::Acked(..) | Logged::Fence(..) | Logged::Early(_) | Logged::EarlyGone(_) => {}
+            Logged::Lane(..)
+            | Logged::Acked(..)
+            | Logged::Fence(..)
+            | Logged::Early(_)
+            | Logged::EarlyGone(_)
+            | Logged::Booked(..)
+            | Logged::Unbooked(_) => {}
         }
     }
 }

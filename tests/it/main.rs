@@ -9,6 +9,7 @@ mod daemon;
 mod rig;
 
 mod batch;
+mod books;
 mod change;
 mod check;
 mod conflict;

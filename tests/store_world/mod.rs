@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use revoked::model::ledger::{Cell, Hour};
 use revoked::model::{
     AgentId, Attempts, Belief, Grant, GrantState, Identity, LaneId, LaneSpec, MessageId, Note, Outcome, Phone, Place,
     Position, Queue, Record, Region, Seen, State, Timestamp, TrafficType, UseCase, What,
@@ -81,7 +82,16 @@ impl World {
     fn change(&mut self) -> Option<Change> {
         self.now += self.random.i64(0..50);
         match self.random.u32(0..100) {
-            0..40 => Some(self.register()),
+            0..38 => Some(self.register()),
+            38..40 => {
+                let hour = Hour(self.random.u32(0..20));
+                if self.random.u8(0..4) == 0 {
+                    return Some(Change::Unbooked(hour));
+                }
+                let use_case = lane(self.random.u32(0..LANES)).1.use_case;
+                let counts = (0..3).map(|_| (Cell(self.random.u16(..)), self.random.i64(-3..9))).collect();
+                Some(Change::Booked(hour, use_case, counts))
+            }
             40..65 => self.step(),
             65..85 => self.remove(),
             85..91 => Some(self.outcome()),

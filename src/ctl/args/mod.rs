@@ -12,7 +12,8 @@ use clap::{Parser, Subcommand};
 use crate::model::AgentId;
 
 pub(super) use options::{
-    By, ForecastArgs, ListArgs, MessageRef, OneMessage, OutcomesArgs, RegisterArgs, RescheduleArgs,
+    AdviseArgs, By, ForecastArgs, ListArgs, MessageRef, OneMessage, OutcomesArgs, RegisterArgs, ReportArgs,
+    RescheduleArgs,
 };
 
 /// Ask the daemon that revokes undelivered RCS messages
@@ -154,6 +155,24 @@ Examples:
 
 What is overdue is in the first bar.")]
     Forecast(ForecastArgs),
+    /// Show what became of messages: outcomes, DELETEs, SMS grants
+    #[command(after_help = "\
+Examples:
+  revokectl report
+  revokectl report --since 2h --json | jq .useCases.otp.grants
+
+What happened is kept by the hour, for eight days.")]
+    Report(ReportArgs),
+    /// Show how long deliveries take, and what another ttl would mean
+    #[command(after_help = "\
+A message that was revoked at its deadline tells that it had not arrived until
+then, and no more. The curve takes such messages for what they are (Kaplan and
+Meier), so it can be trusted up to the longest ttl that was in force.
+
+Examples:
+  revokectl advise --use-case otp
+  revokectl advise --since 2h --json | jq .useCases.otp.ttls")]
+    Advise(AdviseArgs),
     /// Show what another configuration would do; changes nothing
     #[command(after_help = "\
 Shows each use case before and after, how many pending deadlines move and how

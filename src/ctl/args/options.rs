@@ -145,6 +145,23 @@ pub(in crate::ctl) struct ForecastArgs {
     pub(in crate::ctl) use_case: Option<UseCase>,
 }
 
+#[derive(Debug, Args)]
+pub(in crate::ctl) struct ReportArgs {
+    /// How far back, such as 2h or 7d
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "24h")]
+    pub(in crate::ctl) since: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::ctl) struct AdviseArgs {
+    /// How far back, such as 2h or 7d
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "7d")]
+    pub(in crate::ctl) since: Duration,
+    /// Only of this use case
+    #[arg(long, value_name = "NAME", value_parser = UseCase::new)]
+    pub(in crate::ctl) use_case: Option<UseCase>,
+}
+
 /// The length of a bar.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(in crate::ctl) enum By {
