@@ -140,6 +140,7 @@ fn record(seq: u64) -> Record {
         phone: Phone::from_digits(4_915_100_000_000 + seq),
         tags: Vec::new(),
         fallback: None,
+        time_zone: None,
         registered_at: now,
         send_time: now,
         deadline: None,

@@ -58,7 +58,7 @@ fn colours_are_for_terminals() {
 
 #[test]
 fn each_error_is_named_and_pointed_at() {
-    let cases: [(&str, &str, &str); 41] = [
+    let cases: [(&str, &str, &str); 43] = [
         // The file as a whole.
         ("", "no use cases", ""),
         ("[use_cases]", "no use cases", ""),
@@ -103,7 +103,21 @@ fn each_error_is_named_and_pointed_at() {
             "2027-01-01T00:00:00",
         ),
         ("use_cases.a.daily_cutoff = \"21:00\"", "`daily_cutoff` without `time_zone`", "\"21:00\""),
-        ("use_cases.a = { ttl = \"1m\", time_zone = \"UTC\" }", "`time_zone` without `daily_cutoff`", "\"UTC\""),
+        (
+            "use_cases.a = { ttl = \"1m\", time_zone = \"UTC\" }",
+            "`time_zone` without `daily_cutoff` or `not_between`",
+            "\"UTC\"",
+        ),
+        (
+            "use_cases.a = { ttl = \"1m\", not_between = \"22:00-08:00\" }",
+            "`not_between` without `time_zone`",
+            "\"22:00-08:00\"",
+        ),
+        (
+            "use_cases.a = { ttl = \"1m\", not_between = \"22:00\", time_zone = \"UTC\" }",
+            "invalid value for `use_cases.a.not_between`",
+            "\"22:00\"",
+        ),
         (
             "use_cases.a = { daily_cutoff = \"25:00\", time_zone = \"UTC\" }",
             "invalid value for `use_cases.a.daily_cutoff`",

@@ -110,6 +110,7 @@ fn belief(view: &ExplainView, here: &Here) -> String {
             "The platform does not know it any more, but an earlier DELETE may have been the reason: revoked or \
              delivered, nobody can say"
         }
+        Some(Belief::Failed) => "It could not be revoked in time",
         None => "What is known of it is being weighed",
     };
     match view.message.settle_time {
@@ -184,6 +185,7 @@ fn told(note: &NoteView, sent: Timestamp, here: &Here) -> String {
         What::TtlFailed => format!("the platform says that its own ttl did not revoke it ({detail})"),
         What::Answered => format!("DELETE answered: {detail}"),
         What::MaybeAttempted => "a DELETE may have left just before a crash; nobody saw its answer".to_owned(),
+        What::Quiet => format!("its SMS has to wait for the end of the quiet hours ({detail})"),
         What::Decided => format!("its SMS was decided on: {detail}"),
         What::Amended => format!("its outcome was wrong ({}), and is amended", detail.to_lowercase()),
     }

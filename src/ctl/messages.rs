@@ -31,6 +31,7 @@ pub(super) async fn register(client: &Client, out: &mut Output, one: OneMessage)
         region: one.region,
         tags: one.tags,
         fallback: one.fallback,
+        time_zone: one.time_zone,
         on_conflict: one.on_conflict.unwrap_or_default(),
     };
     let body = json!(request).to_string().into_bytes();

@@ -37,6 +37,8 @@ pub struct Draft {
     pub tags: Vec<Box<str>>,
     /// Opaque JSON for the grant.
     pub fallback: Option<Box<str>>,
+    /// The recipient's time zone.
+    pub time_zone: Option<Box<str>>,
     /// What to do if it is registered already.
     pub on_conflict: OnConflict,
 }

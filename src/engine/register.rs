@@ -81,6 +81,7 @@ impl<S: Store> Core<S> {
             phone: draft.phone,
             tags: draft.tags,
             fallback: draft.fallback,
+            time_zone: draft.time_zone,
             registered_at: known.map_or(now, |known| known.registered_at),
             send_time,
             deadline,

@@ -49,6 +49,9 @@ pub struct RegisterRequest {
     /// Anything; comes back with the grant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Box<RawValue>>,
+    /// The recipient's, for quiet hours: a name of the IANA database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
     /// `replace`, `keep`, `earliest` or `reject`.
     pub on_conflict: OnConflict,
 }
@@ -72,6 +75,9 @@ pub struct MessageView {
     /// Words to find it by.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Box<str>>,
+    /// The recipient's time zone, if the agent gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<Box<str>>,
     /// When it was sent.
     pub send_time: Timestamp,
     /// When we heard of it.
@@ -157,6 +163,7 @@ impl From<Described> for MessageView {
             region: lane.region,
             message_traffic_type: lane.traffic_type,
             tags: record.tags,
+            time_zone: record.time_zone,
             send_time: record.send_time,
             registered_at: record.registered_at,
             deadline,

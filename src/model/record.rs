@@ -22,6 +22,8 @@ pub struct Record {
     pub tags: Vec<Box<str>>,
     /// Opaque JSON that is handed back with the grant.
     pub fallback: Option<Box<str>>,
+    /// The recipient's time zone, for quiet hours: a name of the IANA database.
+    pub time_zone: Option<Box<str>>,
     /// When we first heard of it from its agent.
     pub registered_at: Timestamp,
     /// The anchor of its deadline.
@@ -80,6 +82,8 @@ pub enum Belief {
     ProbablyDelivered,
     /// It answered 404 after an attempt whose answer we never saw: revoked or delivered.
     Unknown,
+    /// It can't be revoked any more; only quiet hours hold up the grant.
+    Failed,
 }
 
 /// How a message ended.
@@ -184,11 +188,13 @@ pub enum What {
     Amended = 11,
     /// Somebody decided on the grant that was held back: how is in the detail.
     Decided = 12,
+    /// Its SMS may not go out before the quiet hours are over: their end is in the detail.
+    Quiet = 13,
 }
 
 impl What {
     /// All of them, in the order of their stored codes.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Registered,
         Self::Replaced,
         Self::Rescheduled,
@@ -202,6 +208,7 @@ impl What {
         Self::MaybeAttempted,
         Self::Amended,
         Self::Decided,
+        Self::Quiet,
     ];
 }
 

@@ -11,6 +11,8 @@
 
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use super::record::{Belief, Outcome, Record, State, What};
 use super::{Grant, GrantState, OnUnknown, Policy, Timestamp, retry};
 
@@ -174,6 +176,9 @@ pub fn step(record: &mut Record, event: Event, input: Input<'_>) -> Step {
         Event::Decide(give) => decide(record, give, input),
     }
 }
+
+/// The least that is later.
+const MOMENT: Duration = Duration::from_millis(1);
 
 const STORED: Step = Step { changed: true, attempt: false, report: None, refused: false, duplicate: false };
 const REFUSED: Step = Step { changed: false, attempt: false, report: None, refused: true, duplicate: false };
@@ -352,6 +357,7 @@ fn window_ended(record: &mut Record, input: Input<'_>) -> Step {
     match belief {
         Belief::Revoked => settle(record, Outcome::Revoked, input),
         Belief::Unknown => settle(record, Outcome::Unknown, input),
+        Belief::Failed => settle(record, Outcome::Failed, input),
         // No time for a second look: one 404 is all that will ever be known.
         Belief::ProbablyDelivered if out_of_time(record, input.now, input) => settle(record, Outcome::Unknown, input),
         // The second look: had it been delivered, DELIVERED would have come by now.
@@ -371,8 +377,19 @@ fn settling(record: &mut Record, belief: Belief, input: Input<'_>) -> Step {
 
 fn settle(record: &mut Record, outcome: Outcome, input: Input<'_>) -> Step {
     record.deadline = Some(record.deadline(input.policy));
+    let grant = grant(record, outcome, input);
+    if let Some(until) = quiet_until(record, grant, input) {
+        let belief = match outcome {
+            Outcome::Revoked => Belief::Revoked,
+            Outcome::Failed => Belief::Failed,
+            _ => Belief::Unknown,
+        };
+        record.note(input.now, What::Quiet, Some(until.to_string()));
+        record.state = State::Settling { belief, until };
+        return STORED;
+    }
     record.state = State::Settled { outcome, at: input.now };
-    record.grant = grant(record, outcome, input);
+    record.grant = grant;
     Step { report: Some(Report::Settled), ..STORED }
 }
 
@@ -393,6 +410,16 @@ fn decide(record: &mut Record, give: bool, input: Input<'_>) -> Step {
     };
     record.note(input.now, What::Decided, Some(words.to_owned()));
     Step { report: given.then_some(Report::Granted), ..STORED }
+}
+
+/// Until when a grant would have to wait for the end of the quiet hours. The message waits with it: should it arrive in the
+/// night after all, there is no SMS in the morning.
+fn quiet_until(record: &Record, grant: Option<Grant>, input: Input<'_>) -> Option<Timestamp> {
+    let hours = input.policy.not_between.as_ref()?;
+    let grant = grant.filter(|grant| grant.state == GrantState::Offered)?;
+    let zone = record.time_zone.as_deref().and_then(|name| TimeZone::get(name).ok());
+    // One that is of no use any more by then is void, and that can be said at once.
+    hours.end(input.now, zone.as_ref()).map(|end| end.min(grant.until.plus(MOMENT)))
 }
 
 /// The grant that goes with an outcome: one where the message is surely not on the handset, and where that can't be known,

@@ -38,6 +38,7 @@ impl Life {
             phone: Phone::new("+12223334444").unwrap(),
             tags: Vec::new(),
             fallback: None,
+            time_zone: None,
             registered_at: sent(),
             send_time: sent(),
             deadline: None,
@@ -352,6 +353,52 @@ fn a_grant_that_comes_too_late_is_void() {
         life.takes(Event::WindowEnded);
         assert_eq!(life.record.grant, Some(Grant { state, cursor: 0, until }));
     }
+}
+
+/// A message whose settle window ends at 18:10 in Berlin, where no SMS may go out from six to eight.
+fn in_quiet_hours(stage: &str) -> Life {
+    let mut life = Life::in_stage(stage);
+    let [from, to] = [18, 20].map(|hour| jiff::civil::time(hour, 0, 0, 0));
+    let zone = jiff::tz::TimeZone::get("Europe/Berlin").unwrap();
+    life.policy.not_between = Some(QuietHours { from, to, zone });
+    life
+}
+
+#[rstest]
+#[case("settling REVOKED", Event::WindowEnded, "settling REVOKED", "settled REVOKED, report")]
+#[case("settling UNKNOWN", Event::WindowEnded, "settling UNKNOWN", "settled UNKNOWN, report")]
+#[case("in flight", rejected(), "settling FAILED", "settled FAILED, report")]
+fn an_sms_waits_for_the_end_of_the_quiet_hours_and_its_message_with_it(
+    #[case] stage: &str,
+    #[case] event: Event,
+    #[case] waits: &str,
+    #[case] ends: &str,
+) {
+    let mut life = in_quiet_hours(stage);
+    assert_eq!((life.takes(event.clone()).as_str(), life.grant()), (waits, None));
+    let State::Settling { until, .. } = life.record.state else { panic!() };
+    assert_eq!(until, Timestamp::parse("2026-11-22T19:00:00Z").unwrap());
+    let mut arrives = Life { record: life.record.clone(), policy: life.policy.clone(), ..life };
+    life.now = until;
+    assert_eq!((life.takes(Event::WindowEnded).as_str(), life.grant()), (ends, Some(GrantState::Offered)));
+    assert_eq!((arrives.takes(Event::Delivered).as_str(), arrives.grant()), ("settled DELIVERED, report", None));
+
+    let mut elsewhere = in_quiet_hours(stage);
+    elsewhere.record.time_zone = Some("America/New_York".into());
+    assert_eq!(elsewhere.takes(event), ends);
+}
+
+#[test]
+fn an_sms_that_is_of_no_use_after_the_quiet_hours_is_void_when_its_time_is_over() {
+    let mut life = in_quiet_hours("settling REVOKED");
+    life.policy.fallback_until = MINUTE * 30;
+    assert_eq!(life.takes(Event::WindowEnded), "settling REVOKED");
+    let State::Settling { until, .. } = life.record.state else { panic!() };
+    life.now = until;
+    assert_eq!(
+        (life.takes(Event::WindowEnded).as_str(), life.grant()),
+        ("settled REVOKED, report", Some(GrantState::Void))
+    );
 }
 
 #[test]

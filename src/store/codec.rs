@@ -28,14 +28,14 @@ use crate::model::{
 pub(super) const VERSION: u8 = 1;
 
 // Codes are places in these: append only.
-const BELIEFS: [Belief; 3] = [Belief::Revoked, Belief::ProbablyDelivered, Belief::Unknown];
+const BELIEFS: [Belief; 4] = [Belief::Revoked, Belief::ProbablyDelivered, Belief::Unknown, Belief::Failed];
 const GRANTS: [GrantState; 4] = [GrantState::Offered, GrantState::Held, GrantState::Withdrawn, GrantState::Void];
 const ENTRIES: [EntryKind; 3] = [EntryKind::Settled, EntryKind::Amended, EntryKind::Granted];
 const EARLY: [EarlyKind; 3] = [EarlyKind::TtlRevoked, EarlyKind::Read, EarlyKind::Delivered];
 
 fn code<T: PartialEq>(all: &[T], value: &T) -> u8 {
     let place = all.iter().position(|other| other == value).expect("the tables above name every variant");
-    u8::try_from(place).expect("no table has more than 12 lines")
+    u8::try_from(place).expect("no table has more than 100 lines")
 }
 
 fn of_code<T: Copy>(all: &[T], code: u8) -> Result<T, StoreError> {
@@ -83,6 +83,8 @@ struct StoredRecord<'a> {
     #[b(11)]
     #[cbor(skip_if = "empty")]
     trail: Vec<StoredNote<'a>>,
+    #[b(12)]
+    time_zone: Option<&'a str>,
 }
 
 #[derive(Encode, Decode)]
@@ -280,6 +282,7 @@ pub(super) fn encode_record(record: &Record) -> Bytes {
                 detail: note.detail.as_deref(),
             })
             .collect(),
+        time_zone: record.time_zone.as_deref(),
     })
 }
 
@@ -302,6 +305,7 @@ pub(super) fn decode_record(
         phone: Phone::from_digits(stored.phone),
         tags: stored.tags.iter().copied().map(boxed).collect(),
         fallback: stored.fallback.map(boxed),
+        time_zone: stored.time_zone.map(boxed),
         registered_at: after_sent(stored.registered),
         send_time: Timestamp::from_millis(stored.send_time),
         deadline: stored.deadline.map(Timestamp::from_millis),

@@ -124,6 +124,7 @@ impl World {
             seq,
             phone: self.phone(),
             tags: (0..self.random.usize(0..3)).map(|n| format!("tag-{n}").into()).collect(),
+            time_zone: self.random.bool().then(|| "Asia/Tokyo".into()),
             fallback: self
                 .random
                 .bool()

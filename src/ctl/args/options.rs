@@ -69,6 +69,9 @@ pub(in crate::ctl) struct OneMessage {
     /// Comes back with the SMS grant, as it is
     #[arg(long, value_name = "JSON", value_parser = json)]
     pub(in crate::ctl) fallback: Option<Box<RawValue>>,
+    /// The recipient's time zone, for quiet hours [default: the use case's]
+    #[arg(long, value_name = "ZONE")]
+    pub(in crate::ctl) time_zone: Option<String>,
     /// What to do if it is registered already [default: replace]
     #[arg(
         long,

@@ -64,8 +64,9 @@ prop_compose! {
         (grant, trail) in (option::of(some_grant()), vec(note(), 0..8)),
     ) -> Record {
         let (lane, phone, seen) = (LaneId(7), Phone::from_digits(phone), Seen { delivered, ttl_revoked });
+        let time_zone = (seq % 2 == 0).then(|| "Europe/Berlin".into());
         Record {
-            identity, lane, seq, phone, tags, fallback, registered_at, send_time, deadline, state, attempts, seen, grant, trail,
+            identity, lane, seq, phone, tags, fallback, time_zone, registered_at, send_time, deadline, state, attempts, seen, grant, trail,
         }
     }
 }
@@ -125,6 +126,7 @@ fn full_record() -> Record {
         phone: Phone::from_digits(12_223_334_444),
         tags: vec!["blue".into(), "campaign-7".into()],
         fallback: Some(r#"{"text":"your code is 1234"}"#.into()),
+        time_zone: None,
         registered_at: at(40),
         send_time: at(0),
         deadline: Some(at(600_000)),
