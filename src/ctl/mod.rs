@@ -12,6 +12,7 @@ mod events;
 pub mod exit;
 mod explain;
 mod forecast;
+mod holds;
 mod messages;
 mod outcomes;
 mod output;
@@ -78,6 +79,9 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Reload => reload::reload(&client, &mut out).await,
         Command::Config => config::print(&client, &mut out).await,
         Command::Status => status::print(&client, &mut out).await,
+        Command::Hold(args) => holds::hold(&client, &mut out, args).await,
+        Command::Release(args) => holds::release(&client, &mut out, args).await,
+        Command::Holds => holds::list(&client, &mut out).await,
     };
     // What was printed before a failure belongs before its words.
     out.flush().and(done)

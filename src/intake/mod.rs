@@ -7,6 +7,7 @@
 mod api;
 pub mod desk;
 mod events;
+pub mod holds;
 mod parse;
 pub mod server;
 pub mod signature;

@@ -30,6 +30,8 @@ pub struct Record {
     pub deadline: Option<Timestamp>,
     /// Where it is in its life.
     pub state: State,
+    /// It was put aside for a hold, and waits for its release.
+    pub held: bool,
     /// What was tried.
     pub attempts: Attempts,
     /// Evidence that came while an attempt was out.
@@ -184,11 +186,15 @@ pub enum What {
     Amended = 11,
     /// Somebody decided on the grant that was held back: how is in the detail.
     Decided = 12,
+    /// Its turn came, and it was put aside for a hold: which is in the detail.
+    Held = 13,
+    /// No hold keeps it back any more.
+    Released = 14,
 }
 
 impl What {
     /// All of them, in the order of their stored codes.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Registered,
         Self::Replaced,
         Self::Rescheduled,
@@ -202,6 +208,8 @@ impl What {
         Self::MaybeAttempted,
         Self::Amended,
         Self::Decided,
+        Self::Held,
+        Self::Released,
     ];
 }
 
@@ -214,6 +222,7 @@ impl Record {
     /// Where it stands: a function of its state, so that the two can't disagree.
     pub fn position(&self) -> Position {
         let (queue, order) = match (self.state, self.deadline) {
+            (State::Pending | State::Revoking { .. }, _) if self.held => (Queue::Held, self.send_time),
             (State::Pending, None) => (Queue::Anchor, self.send_time),
             (State::Pending, Some(deadline)) => (Queue::Own, deadline),
             (State::Revoking { next, .. }, _) => (Queue::Retry, next),

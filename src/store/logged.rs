@@ -6,11 +6,11 @@
 
 use minicbor::{Decode, Encode, Encoder};
 
-use super::codec::{self, StoredEarly, StoredLane, corrupt};
+use super::codec::{self, StoredEarly, StoredHold, StoredLane, corrupt};
 use super::key::{IdentityHash, POSITION_BYTES, position_bytes, read_position};
 use super::tree::Bytes;
 use super::{Change, Cursor, EarlyEvent, StoreError};
-use crate::model::{AgentId, Identity, LaneId, LaneSpec, Place, Position, Queue, Timestamp};
+use crate::model::{AgentId, Hold, Identity, LaneId, LaneSpec, Place, Position, Queue, Timestamp};
 
 /// See [`Change`].
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ pub(super) enum Logged {
     Fence(LaneId, Queue, Option<Place>),
     Early(EarlyEvent),
     EarlyGone(Identity),
+    Hold(Hold),
+    HoldGone(u64),
 }
 
 /// Its bytes: an array of the code and the fields.
@@ -56,6 +58,10 @@ pub(super) enum StoredChange<'a> {
     Early(#[b(0)] StoredEarly<'a>),
     #[n(8)]
     EarlyGone(#[b(0)] &'a str, #[b(1)] &'a str),
+    #[n(9)]
+    Hold(#[n(0)] u64, #[b(1)] StoredHold<'a>),
+    #[n(10)]
+    HoldGone(#[n(0)] u64),
 }
 
 impl From<Change> for Logged {
@@ -75,6 +81,8 @@ impl From<Change> for Logged {
             Change::Fence(lane, queue, place) => Self::Fence(lane, queue, place),
             Change::Early(event) => Self::Early(event),
             Change::EarlyGone(identity) => Self::EarlyGone(identity),
+            Change::Hold(hold) => Self::Hold(hold),
+            Change::HoldGone(id) => Self::HoldGone(id),
         }
     }
 }
@@ -96,6 +104,8 @@ impl Logged {
             }
             Self::Early(event) => StoredChange::Early(StoredEarly::of(event)),
             Self::EarlyGone(identity) => StoredChange::EarlyGone(identity.agent.as_str(), identity.message_id.as_str()),
+            Self::Hold(hold) => StoredChange::Hold(hold.id, StoredHold::of(hold)),
+            Self::HoldGone(id) => StoredChange::HoldGone(*id),
         }
     }
 }
@@ -123,6 +133,8 @@ impl TryFrom<StoredChange<'_>> for Logged {
             ),
             StoredChange::Early(event) => Self::Early(event.read()?),
             StoredChange::EarlyGone(agent, message_id) => Self::EarlyGone(codec::identity(agent, message_id)?),
+            StoredChange::Hold(id, hold) => Self::Hold(hold.read(id)?),
+            StoredChange::HoldGone(id) => Self::HoldGone(id),
         })
     }
 }

@@ -25,7 +25,11 @@ impl MemoryStore {
         }
         Snapshot {
             counts: counts.into_iter().map(|((lane, queue), count)| (lane, queue, count)).collect(),
-            next_seq: self.records.keys().map(|position| position.place.seq + 1).max().unwrap_or(1),
+            next_seq: self
+                .records
+                .keys()
+                .map(|position| position.place.seq + 1)
+                .fold(self.snapshot.next_seq.max(1), u64::max),
             ..self.snapshot.clone()
         }
     }
@@ -65,6 +69,12 @@ impl MemoryStore {
                 known.early.retain(|other| other.identity != event.identity);
                 known.early.push(event);
             }
+            Change::Hold(hold) => {
+                known.holds.retain(|other| other.id != hold.id);
+                known.next_seq = known.next_seq.max(hold.id + 1);
+                known.holds.push(hold);
+            }
+            Change::HoldGone(id) => known.holds.retain(|hold| hold.id != id),
             Change::EarlyGone(identity) => known.early.retain(|event| event.identity != identity),
         }
     }

@@ -27,7 +27,9 @@ mod young;
 
 pub use disk::{Options as StoreOptions, SledStore};
 
-use crate::model::{Identity, LaneId, LaneSpec, Outcome, Phone, Place, Position, Queue, Record, Timestamp, UseCase};
+use crate::model::{
+    Hold, Identity, LaneId, LaneSpec, Outcome, Phone, Place, Position, Queue, Record, Timestamp, UseCase,
+};
 
 /// The number of a batch: 1, 2, 3, … in the order of appending.
 pub type Ticket = u64;
@@ -76,6 +78,10 @@ pub enum Change {
     Early(EarlyEvent),
     /// That evidence was applied, or is too old.
     EarlyGone(Identity),
+    /// A hold is as it says from now on.
+    Hold(Hold),
+    /// That hold is of no consequence any more.
+    HoldGone(u64),
 }
 
 /// Evidence that came before its message. At most one is kept per message: the strongest.
@@ -165,6 +171,8 @@ pub struct Snapshot {
     pub acked: Vec<(crate::model::AgentId, Cursor)>,
     /// Evidence that waits for its message.
     pub early: Vec<EarlyEvent>,
+    /// Holds, in force and released.
+    pub holds: Vec<Hold>,
     /// How many records stand in each queue.
     pub counts: Vec<(LaneId, Queue, u64)>,
 }

@@ -16,6 +16,7 @@ mod crash;
 mod deadline;
 mod evidence;
 mod forms;
+mod hold;
 mod list;
 mod lost_answer;
 mod outcomes;
