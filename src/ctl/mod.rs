@@ -13,6 +13,7 @@ mod events;
 pub mod exit;
 mod explain;
 mod forecast;
+mod holds;
 mod messages;
 mod outcomes;
 mod output;
@@ -82,6 +83,9 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Report(args) => report::print(&client, &mut out, args).await,
         Command::Advise(args) => advise::print(&client, &mut out, args).await,
         Command::Status => status::print(&client, &mut out).await,
+        Command::Hold(args) => holds::hold(&client, &mut out, args).await,
+        Command::Release(args) => holds::release(&client, &mut out, args).await,
+        Command::Holds => holds::list(&client, &mut out).await,
     };
     // What was printed before a failure belongs before its words.
     out.flush().and(done)

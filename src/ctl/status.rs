@@ -6,6 +6,7 @@ use comfy_table::{Attribute, Cell, Color};
 
 use super::client::{Client, Method};
 use super::exit::Failure;
+use super::holds::about;
 use super::output::Output;
 use super::show::{self, Column, Here};
 use crate::engine::StateKind;
@@ -56,6 +57,10 @@ fn facts(view: &StatusView, here: &Here) -> Option<String> {
             "early events",
             format!("{}, kept until their message is registered", show::count(view.early_events as u64)),
         );
+    }
+    if !view.holds.is_empty() {
+        let held: Vec<_> = view.holds.iter().map(|hold| format!("{} ({})", hold.id, about(&hold.of))).collect();
+        facts.add_row([Cell::new("held").fg(Color::Yellow), Cell::new(held.join("; ")).fg(Color::Yellow)]);
     }
     if let Some(error) = &view.store_error {
         let alarm = |text: String| Cell::new(text).fg(Color::Red).add_attribute(Attribute::Bold);
@@ -125,11 +130,19 @@ mod tests {
             "lateness":{"count":1204,"p50":"0.003s","p99":"0.012s","max":"1.4s"},
             "routes":[{"agentId":"welcome-bot","region":"europe","inFlight":2,"perSecond":50.0},
             {"agentId":"promo-bot","region":"us","inFlight":0,"perSecond":1.5,"resting":"FORBIDDEN","resumesIn":"12s"}],
-            "lastCursor":"1042","earlyEvents":3,"storeError":"the store can't write: No space left on device"}"#,
+            "lastCursor":"1042","earlyEvents":3,"holds":[{"id":"77","useCase":"promotion","holdTime":"2026-11-22T11:00:00Z"}],"storeError":"the store can't write: No space left on device"}"#,
         )
         .unwrap();
         let screen = anstream::adapter::strip_str(&screen(&view, &here())).to_string();
-        for part in ["started 3 h ago", "1,204,000", "the longest for 12 s", "p99 12 ms", "403", "No space left"] {
+        for part in [
+            "started 3 h ago",
+            "1,204,000",
+            "the longest for 12 s",
+            "p99 12 ms",
+            "403",
+            "No space left",
+            "77 (use case promotion)",
+        ] {
             assert!(screen.contains(part), "{part} is missing:\n{screen}");
         }
         assert!(screen.lines().all(|line| line.chars().count() <= 80), "{screen}");

@@ -12,11 +12,13 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use super::chores::CHORES;
 use super::early::EarlyEvents;
 use super::handle::{Command, Refusal, Reply};
+use super::hold::Holds;
 use super::lanes::Lanes;
 use super::pace::{Pace, PaceLimits};
-use super::retune::{CHORES, Tuning};
+use super::retune::Tuning;
 use crate::clock::Now;
 use crate::model::ledger::{self, Cell, Counts, Hour, Ledger};
 use crate::model::{
@@ -147,6 +149,7 @@ pub(super) struct Core<S> {
     pub early: EarlyEvents,
     /// What became of messages, in numbers.
     pub ledger: Ledger,
+    pub holds: Holds,
     pub acked: HashMap<AgentId, Cursor>,
     pub last_cursor: Cursor,
     pub durable_cursor: Cursor,
@@ -198,6 +201,7 @@ impl<S: Store> Core<S> {
             dirty: BTreeSet::new(),
             early: EarlyEvents::recover(&snapshot.early),
             ledger: snapshot.ledger.clone(),
+            holds: Holds::recover(snapshot),
             acked: snapshot.acked.iter().cloned().collect(),
             last_cursor: snapshot.last_cursor,
             durable_cursor: snapshot.last_cursor,
@@ -223,6 +227,7 @@ impl<S: Store> Core<S> {
         core.lanes = Lanes::recover(snapshot, &policies, |spec, lane| route_of(&mut routes, ids, pace, spec, lane))?;
         core.dirty = (0..routes.len()).chain([CHORES]).collect();
         core.routes = routes;
+        core.heed_holds();
         Ok(core)
     }
 
@@ -259,7 +264,7 @@ impl<S: Store> Core<S> {
         }
         for route in std::mem::take(&mut self.dirty) {
             if route == CHORES {
-                self.count_on();
+                self.chores(now);
             } else {
                 self.service(route, now);
             }
@@ -315,6 +320,23 @@ impl<S: Store> Core<S> {
                 Err(refusal) => drop(reply.send(Err(refusal))),
             },
             Command::Status(reply) => drop(reply.send(Ok(self.status(now)))),
+            Command::Hold(of, reason, reply) => {
+                let held = self.hold(of, reason, now.wall);
+                self.reply_when_done(reply, held);
+            }
+            Command::Release(which, reply) => {
+                let released = self.release(&which, now.wall);
+                self.reply_when_done(reply, released);
+            }
+            Command::Holds(reply) => drop(reply.send(Ok(self.holds()))),
+        }
+    }
+
+    /// A refusal needs no disk.
+    fn reply_when_done<T: Send + 'static>(&mut self, reply: Reply<T>, done: Result<T, Refusal>) {
+        match done {
+            Ok(value) => self.reply_when_durable(reply, value),
+            Err(refusal) => drop(reply.send(Err(refusal))),
         }
     }
 
@@ -401,9 +423,9 @@ impl<S: Store> Core<S> {
     ) -> Step {
         let Some(lane) = self.lanes.get(record.lane) else { unreachable!("every record stands in a lane we know") };
         let policy = Arc::clone(&lane.policy);
-        let grant_acked = self.is_acked(record);
-        let input = model::step::Input { policy: &policy, now, random: self.random.u64(..), grant_acked };
         let (use_case, grant) = (lane.spec.use_case.clone(), record.grant);
+        let (grant_acked, held_until) = (self.is_acked(record), self.held_until(record));
+        let input = model::step::Input { policy: &policy, now, random: self.random.u64(..), grant_acked, held_until };
         let step = model::step(record, event, input);
         if step.changed {
             batch.book(now, &use_case, ledger::entries(grant, record, &step, now).iter());
@@ -460,7 +482,8 @@ impl<S: Store> Core<S> {
         let policy = Arc::clone(self.policies.get(&spec.use_case)?);
         let id = self.lanes.next_id(self.lane_id_max);
         let route = route_of(&mut self.routes, &mut self.route_ids, self.settings.pace, spec, id);
-        self.lanes.create(id, spec.clone(), policy, route);
+        let held = self.holds.on(spec);
+        self.lanes.create(id, spec.clone(), policy, route, held);
         batch.changes.push(Change::Lane(id, spec.clone()));
         Some(id)
     }

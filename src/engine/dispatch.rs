@@ -16,7 +16,7 @@ use crate::platform::Order;
 use crate::store::{Change, Store, StoreError};
 
 /// Records taken up in one go before the engine listens again.
-const STRIDE: usize = 256;
+pub(super) const STRIDE: usize = 256;
 /// One pick in so many goes to the longest wait, whatever its class.
 const FAIR_EVERY: u64 = 16;
 /// How soon a route is looked at again after its store could not be read.
@@ -61,7 +61,7 @@ impl<S: Store> Core<S> {
     fn work(&mut self, route: usize, now: Now) -> Result<Option<Duration>, StoreError> {
         let mut again = false;
         for lane in self.routes[route].lanes.clone() {
-            for queue in Queue::ALL {
+            for queue in Queue::ALL.into_iter().filter(|queue| queue.is_timed()) {
                 self.refill(lane, queue)?;
             }
             again |= self.end_windows(lane, now.wall)?;
@@ -134,13 +134,13 @@ impl<S: Store> Core<S> {
     }
 
     /// Something can't be read. What was decided before it is decided: windows, cursors and counts have moved on already.
-    fn cut_short<T>(&mut self, batch: Batch, error: StoreError) -> Result<T, StoreError> {
+    pub(super) fn cut_short<T>(&mut self, batch: Batch, error: StoreError) -> Result<T, StoreError> {
         self.commit(batch);
         Err(error)
     }
 
     /// The record at a place of the window. `None` if there is none that makes sense: said, and out of the way of those behind.
-    fn read(&mut self, position: Position) -> Result<Option<Record>, StoreError> {
+    pub(super) fn read(&mut self, position: Position) -> Result<Option<Record>, StoreError> {
         let (lane, queue, seq) = (position.lane.0, position.queue, position.place.seq);
         match self.store.at(&position) {
             Ok(None) => {
@@ -163,7 +163,8 @@ impl<S: Store> Core<S> {
         let mut moves = Vec::new();
         for lane in &self.routes[route].lanes {
             let Some(found) = self.lanes.get(*lane) else { continue };
-            for queue in Queue::ATTEMPTS {
+            // Behind a fence everything is in doubt after a crash, and what is held back is not tried.
+            for queue in Queue::ATTEMPTS.into_iter().filter(|queue| !found.keeps_back(*queue)) {
                 let to = found.line(queue).fence_wanted(now, |place| found.due(queue, place, Duration::ZERO));
                 moves.extend(to.map(|to| (*lane, queue, to)));
             }
@@ -181,15 +182,18 @@ impl<S: Store> Core<S> {
     /// Lets go what is due, as long as the pace permits. Returns what holds up the rest, if it is the pace.
     fn dispatch(&mut self, route: usize, now: Now) -> Result<Option<Permit>, StoreError> {
         self.starved.retain(|(.., starved)| *starved != route);
+        // Nobody tells us when to go on behind those for which no attempt left.
+        let mut on = None;
         for _ in 0..STRIDE {
             let fair = self.routes[route].picks % FAIR_EVERY == FAIR_EVERY - 1;
-            let Some(next) = self.pick(route, fair, now.wall) else { return Ok(None) };
+            let Some(next) = self.pick(route, fair, now.wall) else { return Ok(on) };
             if self.flights.len() >= self.settings.pace.in_flight_total {
                 self.starved.insert((next.class, next.due, route));
                 return Ok(Some(Permit::WhenBack));
             }
             match self.routes[route].pace.permit(now.mono) {
-                Permit::Go => self.launch(route, next, now)?,
+                Permit::Go if self.launch(route, next, now)? => {}
+                Permit::Go => on = Some(Permit::At(now.mono)),
                 held @ (Permit::At(_) | Permit::WhenBack) => {
                     self.give_up_stuck(route, now)?;
                     return Ok(Some(held));
@@ -206,21 +210,31 @@ impl<S: Store> Core<S> {
         let heads = lanes.iter().flat_map(|lane| Queue::ATTEMPTS.map(|queue| self.due(*lane, queue, now))).flatten();
         let ready = heads.filter(|head| {
             let line = self.lanes.get(head.position.lane).map(|lane| lane.line(head.position.queue));
-            self.disk_fails || line.is_some_and(|line| line.is_fenced(head.position.place))
+            !self.is_kept_back(head.position)
+                && (self.disk_fails || line.is_some_and(|line| line.is_fenced(head.position.place)))
         });
         if fair { ready.min_by_key(|head| head.due) } else { ready.min_by_key(Candidate::rank) }
     }
 
-    fn launch(&mut self, route: usize, next: Candidate, now: Now) -> Result<(), StoreError> {
+    fn is_kept_back(&self, position: Position) -> bool {
+        self.lanes.get(position.lane).is_some_and(|lane| lane.keeps_back(position.queue))
+    }
+
+    /// Sends a message's DELETE. `false`: none was due after all.
+    fn launch(&mut self, route: usize, next: Candidate, now: Now) -> Result<bool, StoreError> {
         let Position { lane, queue, place } = next.position;
-        let Some(mut record) = self.read(next.position)? else { return Ok(()) };
+        let Some(mut record) = self.read(next.position)? else { return Ok(false) };
+        let mut batch = Batch::default();
+        if self.put_aside(&mut record, next.position, now.wall, &mut batch) {
+            self.commit(batch);
+            return Ok(false);
+        }
         let event = self.due_event(next.position, &record);
         let tried_before = record.attempts.lateness.is_some();
-        let mut batch = Batch::default();
         let step = self.advance(&mut record, next.position, event, now.wall, &mut batch);
         self.commit(batch);
         if !step.attempt {
-            return Ok(());
+            return Ok(false);
         }
         if let Some(found) = self.lanes.get_mut(lane) {
             found.line_mut(queue).hide(place);
@@ -229,7 +243,7 @@ impl<S: Store> Core<S> {
         if !tried_before && let Some(lateness) = record.attempts.lateness {
             self.lateness.saturating_record(u64::try_from(lateness.as_millis()).unwrap_or(u64::MAX));
         }
-        let Some(found) = self.lanes.get(lane) else { return Ok(()) };
+        let Some(found) = self.lanes.get(lane) else { return Ok(false) };
         let order = Order {
             agent: record.identity.agent.clone(),
             phone: record.phone,
@@ -241,7 +255,7 @@ impl<S: Store> Core<S> {
         let route = &mut self.routes[route];
         route.pace.leaves(now.mono);
         route.picks += 1;
-        Ok(())
+        Ok(true)
     }
 
     fn due_event(&self, position: Position, record: &Record) -> Event {
@@ -252,8 +266,12 @@ impl<S: Store> Core<S> {
         };
         Event::Due {
             maybe_attempted: self.is_in_doubt(position),
-            // The deadline itself: with a lead or a spread its turn comes before that.
-            moot: old && found.policy.missed == Missed::Moot && record.deadline(&found.policy) <= boot_time,
+            // The deadline itself: with a lead or a spread its turn comes before that. What was held at the start was not
+            // missed: somebody wanted it to wait, and to be revoked then.
+            moot: old
+                && found.policy.missed == Missed::Moot
+                && record.deadline(&found.policy) <= boot_time
+                && self.held_until(record) < boot_time,
         }
     }
 
@@ -265,7 +283,7 @@ impl<S: Store> Core<S> {
         let mut stuck = Vec::new();
         for lane in &self.routes[route].lanes {
             let Some(found) = self.lanes.get(*lane) else { continue };
-            for queue in Queue::ATTEMPTS {
+            for queue in Queue::ATTEMPTS.into_iter().filter(|queue| !found.keeps_back(*queue)) {
                 let places = found.line(queue).places().take(STRIDE);
                 // Retries are not in the order of their deadlines, and few: each is looked at.
                 let overdue = places.take_while(|place| match queue {
@@ -280,7 +298,9 @@ impl<S: Store> Core<S> {
             match self.read(position) {
                 Ok(Some(record)) if record.attempts.count == 0 && rested <= patience => {}
                 Ok(Some(mut record)) => {
-                    self.advance(&mut record, position, Event::Stuck, now.wall, &mut batch);
+                    if !self.put_aside(&mut record, position, now.wall, &mut batch) {
+                        self.advance(&mut record, position, Event::Stuck, now.wall, &mut batch);
+                    }
                 }
                 Ok(None) => {}
                 Err(error) => return self.cut_short(batch, error),
@@ -297,7 +317,7 @@ impl<S: Store> Core<S> {
         let mut sooner = |at: Timestamp| next = Some(next.map_or(at, |next| next.min(at)));
         for lane in &self.routes[route].lanes {
             let Some(found) = self.lanes.get(*lane) else { continue };
-            for queue in Queue::ALL {
+            for queue in Queue::ALL.into_iter().filter(|queue| queue.is_timed() && !found.keeps_back(*queue)) {
                 let Some(head) = found.line(queue).head() else { continue };
                 let due = found.due(queue, head, self.settings.retention);
                 if !Queue::ATTEMPTS.contains(&queue) {

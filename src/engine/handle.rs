@@ -7,10 +7,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::books::Books;
+use super::hold::{HoldStatus, Which};
 use super::pace::RestReason;
 use super::retune::Tuning;
 use crate::model::{
-    AgentId, Identity, LaneSpec, MessageId, Outcome, Phone, Record, Region, Timestamp, TrafficType, UseCase,
+    AgentId, Hold, Identity, LaneSpec, MessageId, Outcome, Phone, Record, Region, Selector, Timestamp, TrafficType,
+    UseCase,
 };
 use crate::store::{Cursor, Entry};
 
@@ -118,6 +120,8 @@ pub struct Described {
     pub grant_id: Option<String>,
     /// Whether its agent took note of the grant.
     pub grant_acked: bool,
+    /// What keeps it from being revoked, when its time comes or already.
+    pub hold: Option<Hold>,
 }
 
 /// What became of a registration.
@@ -245,6 +249,8 @@ pub struct Status {
     pub last_cursor: Cursor,
     /// Evidence that waits for its message.
     pub early_events: usize,
+    /// The holds in force.
+    pub holds: Vec<HoldStatus>,
     /// Why registrations are refused, if they are.
     pub store_error: Option<String>,
     /// The configuration in force.
@@ -338,6 +344,8 @@ pub struct Forecast {
     pub use_cases: BTreeMap<UseCase, Vec<u64>>,
     /// Behind the last span, per use case.
     pub later: BTreeMap<UseCase, u64>,
+    /// Kept back by a hold, per use case: in none of the counts above.
+    pub held: BTreeMap<UseCase, u64>,
     /// As in [`Plan::counting`].
     pub counting: bool,
 }
@@ -384,6 +392,9 @@ pub(super) enum Command {
     Explain(Identity, Reply<Explained>),
     Books(Duration, Reply<Books>),
     Status(Reply<Status>),
+    Hold(Selector, Option<Box<str>>, Reply<HoldStatus>),
+    Release(Which, Reply<HoldStatus>),
+    Holds(Reply<Vec<HoldStatus>>),
 }
 
 /// A stretch of the outcome log.
@@ -407,7 +418,7 @@ impl Handle {
         Self { commands, outcomes }
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Refusal> {
+    pub(super) async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Refusal> {
         let (reply, answer) = oneshot::channel();
         let gone = || Refusal::unavailable("the daemon is stopping");
         self.commands.send(command(reply)).await.map_err(|_| gone())?;

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::hold::Held;
 use super::tally::Tally;
 use crate::model::{LaneId, LaneSpec, Place, Policies, Policy, Queue, Rule, Timestamp};
 use crate::store::{Snapshot, Store, StoreError, Ticket};
@@ -31,6 +32,8 @@ pub(super) struct Lane {
     pub route: usize,
     /// Where the policy spreads: when the next message of it has its turn.
     pub spread_next: Timestamp,
+    /// What the holds mean for it.
+    pub held: Held,
     lines: [Line; Queue::ALL.len()],
 }
 
@@ -150,7 +153,7 @@ impl Line {
 
 impl Lane {
     fn new(spec: LaneSpec, policy: Arc<Policy>, route: usize) -> Self {
-        Self { spec, policy, route, spread_next: Timestamp::EPOCH, lines: Default::default() }
+        Self { spec, policy, route, spread_next: Timestamp::EPOCH, held: Held::default(), lines: Default::default() }
     }
 
     pub(super) fn line(&self, queue: Queue) -> &Line {
@@ -171,13 +174,19 @@ impl Lane {
             Queue::Own => self.policy.release(place.order),
             Queue::Retry | Queue::Settling => place.order,
             Queue::Kept => place.order.plus(retention),
+            Queue::Held => Timestamp::MAX,
         }
     }
 
     /// When the pending message at a place is not worth an attempt any more if its route rests.
     pub(super) fn given_up(&self, queue: Queue, place: Place) -> Timestamp {
         let deadline = if queue == Queue::Anchor { self.policy.rule.deadline(place.order) } else { place.order };
-        deadline.plus(self.policy.give_up_after)
+        deadline.max(self.held.until).plus(self.policy.give_up_after)
+    }
+
+    /// Whether a hold keeps back all of a queue.
+    pub(super) fn keeps_back(&self, queue: Queue) -> bool {
+        self.held.all && queue.may_be_held()
     }
 
     /// When the fence of a line has to be moved for its first uncovered place.
@@ -217,7 +226,7 @@ impl Lanes {
     ) -> Result<Self, String> {
         let mut lanes = Self::default();
         for (id, spec) in &snapshot.lanes {
-            let waits = |(lane, queue, count): &(LaneId, Queue, u64)| lane == id && *queue != Queue::Kept && *count > 0;
+            let waits = |(lane, queue, count): &(LaneId, Queue, u64)| lane == id && !queue.is_settled() && *count > 0;
             let policy = match policies.get(&spec.use_case) {
                 Some(policy) => Arc::clone(policy),
                 None if snapshot.counts.iter().any(waits) => return Err(spec.use_case.to_string()),
@@ -243,8 +252,8 @@ impl Lanes {
     }
 
     /// A lane that did not exist before: it has nothing in the store.
-    pub(super) fn create(&mut self, id: LaneId, spec: LaneSpec, policy: Arc<Policy>, route: usize) {
-        let mut lane = Lane::new(spec, policy, route);
+    pub(super) fn create(&mut self, id: LaneId, spec: LaneSpec, policy: Arc<Policy>, route: usize, held: Held) {
+        let mut lane = Lane { held, ..Lane::new(spec, policy, route) };
         for line in &mut lane.lines {
             line.complete = true;
             line.tally = Tally::complete();
@@ -286,7 +295,11 @@ impl Lanes {
         self.by_id.get_mut(&id)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (LaneId, &Lane)> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
+        self.by_id.values_mut()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (LaneId, &Lane)> + Clone {
         self.by_id.iter().map(|(id, lane)| (*id, lane))
     }
 

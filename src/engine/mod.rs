@@ -9,11 +9,15 @@
 //! This room knows the store and the platform by their contracts only; it must not know sled, reqwest or HTTP.
 
 mod books;
+mod chores;
 mod core;
 mod dispatch;
 mod early;
 mod evidence;
 mod handle;
+mod hold;
+#[cfg(test)]
+mod hold_tests;
 mod lanes;
 mod pace;
 mod query;
@@ -50,6 +54,7 @@ pub use self::handle::{
     OnConflict, Outcomes, Own, Page, Plan, PlannedUseCase, Refusal, RefusalKind, Registered, RouteStatus, StateKind,
     Status, Verb,
 };
+pub use self::hold::{HoldStatus, Which};
 pub use self::pace::{PaceLimits, RestReason};
 pub use self::retune::Tuning;
 

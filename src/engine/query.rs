@@ -109,7 +109,10 @@ impl<S: Store> Core<S> {
             for queue in Queue::ALL {
                 let line = lane.line(queue);
                 *counts.entry((lane.spec.use_case.clone(), kind(queue))).or_default() += line.count;
-                let Some(head) = line.head().filter(|_| queue != Queue::Kept) else { continue };
+                if queue.is_settled() || !queue.is_timed() || lane.keeps_back(queue) {
+                    continue;
+                }
+                let Some(head) = line.head() else { continue };
                 let due = lane.due(queue, head, self.settings.retention);
                 if due > now.wall {
                     next_due = Some(next_due.map_or(due, |next| next.min(due)));
@@ -147,16 +150,18 @@ impl<S: Store> Core<S> {
             lateness: (count > 0).then_some(Lateness { count, p50, p99, max }),
             last_cursor: self.durable_cursor,
             early_events: self.early.len(),
+            holds: self.holds(),
             config_hash: self.config_hash.clone(),
             store_error: self.store.writable().err().map(|error| error.to_string()),
         }
     }
 }
 
-/// The state of what stands in a queue, but for attempts that are out.
+/// The state of what stands in a queue, but for attempts that are out. What was put aside may also wait for a retry; it counts
+/// as pending.
 fn kind(queue: Queue) -> StateKind {
     match queue {
-        Queue::Anchor | Queue::Own => StateKind::Pending,
+        Queue::Anchor | Queue::Own | Queue::Held => StateKind::Pending,
         Queue::Retry => StateKind::Revoking,
         Queue::Settling => StateKind::Settling,
         Queue::Kept => StateKind::Settled,
@@ -167,7 +172,7 @@ fn kind(queue: Queue) -> StateKind {
 fn may_hold(queue: Queue, state: Option<StateKind>) -> bool {
     match state {
         None => true,
-        Some(StateKind::Revoking) => Queue::ATTEMPTS.contains(&queue),
+        Some(StateKind::Revoking) => Queue::ATTEMPTS.contains(&queue) || queue == Queue::Held,
         Some(state) => kind(queue) == state,
     }
 }

@@ -86,6 +86,7 @@ impl<S: Store> Core<S> {
             send_time,
             deadline,
             state: State::Pending,
+            held: false,
             attempts: Attempts { unknown: known.is_some_and(|known| known.attempts.unknown), ..Attempts::default() },
             seen: Seen::default(),
             grant: None,
@@ -156,6 +157,13 @@ impl<S: Store> Core<S> {
                 Event::Reschedule(deadline)
             }
         };
+        if verb == Verb::Revoke
+            && record.state == State::Pending
+            && let Some(hold) = self.hold_on(&record)
+        {
+            let (id, hold, of) = (&identity.message_id, hold.id, &hold.of);
+            return Err(Refusal::conflict(format!("message {id:?} is held by hold {hold} ({of}): release that first")));
+        }
         let mut batch = Batch::default();
         let step = self.advance(&mut record, at, event, now, &mut batch);
         self.commit(batch);

@@ -66,6 +66,7 @@ impl<S: Store> Core<S> {
             lane: lane.spec.clone(),
             grant_id: record.grant.map(|_| self.grant_id(&record)),
             grant_acked: self.is_acked(&record),
+            hold: self.hold_on(&record).cloned(),
             record,
         }
     }

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::books;
 use super::desk::Desk;
 use super::events::{self, Unacceptable};
+use super::holds;
 use super::parse;
 use super::signature::ClientTokens;
 use super::tune;
@@ -87,6 +88,9 @@ pub fn router(gate: Gate) -> Router {
         .route("/v1/events", post(event))
         .route("/v1/outcomes", get(outcomes))
         .route("/v1/outcomes:ack", post(ack))
+        .route("/v1/holds", post(holds::hold).get(holds::list))
+        .route("/v1/holds:release", post(holds::release))
+        .route("/v1/holds/{hold}", post(holds::act))
         .route("/v1/status", get(status))
         .route("/v1/forecast", get(tune::forecast))
         .route("/v1/report", get(books::report))
@@ -436,6 +440,7 @@ async fn status(State(Shared { gate, .. }): State<Shared>) -> Answer {
         routes: status.routes.into_iter().map(route).collect(),
         last_cursor: status.last_cursor.to_string(),
         early_events: status.early_events,
+        holds: status.holds.into_iter().map(holds::HoldView::from).collect(),
         store_error: status.store_error,
     };
     Ok(json(StatusCode::OK, &view))

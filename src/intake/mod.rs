@@ -8,6 +8,7 @@ mod api;
 pub mod books;
 pub mod desk;
 mod events;
+pub mod holds;
 mod parse;
 pub mod server;
 pub mod signature;

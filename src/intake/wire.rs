@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::holds::HoldView;
 use crate::engine::{
     Described, EvidenceEffect, Explained, Forecast, OnConflict, PlannedUseCase, Refusal, RefusalKind, RestReason,
     StateKind,
@@ -100,6 +101,9 @@ pub struct MessageView {
     /// How long after it was due the first one left.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_duration")]
     pub lateness: Option<Duration>,
+    /// What keeps it from being revoked: already, or when its deadline comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<HoldView>,
     /// Its fallback grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<GrantView>,
@@ -140,7 +144,7 @@ pub struct NoteView {
 
 impl From<Described> for MessageView {
     fn from(described: Described) -> Self {
-        let Described { record, lane, deadline, grant_id, grant_acked } = described;
+        let Described { record, lane, deadline, grant_id, grant_acked, hold } = described;
         let state = StateKind::from(&record);
         let (belief, outcome, settle_time) = match record.state {
             State::Pending | State::Revoking { .. } => (None, None, None),
@@ -173,6 +177,7 @@ impl From<Described> for MessageView {
             settle_time,
             attempts: record.attempts.count,
             lateness: record.attempts.lateness,
+            hold: hold.map(HoldView::from),
             grant,
             trail: record.trail.into_iter().map(note).collect(),
         }
@@ -333,6 +338,9 @@ pub struct StatusView {
     pub last_cursor: String,
     /// Events that wait for their message.
     pub early_events: usize,
+    /// The holds in force.
+    #[serde(default)]
+    pub holds: Vec<HoldView>,
     /// Why registrations are refused, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_error: Option<String>,
@@ -387,14 +395,17 @@ pub struct ForecastView {
     pub use_cases: BTreeMap<UseCase, Vec<u64>>,
     /// Behind the last span, per use case.
     pub later: BTreeMap<UseCase, u64>,
+    /// Kept back by holds, per use case, and in none of the counts above: those whose use case or agent is held, and those with
+    /// a tag whose turn has come.
+    pub held: BTreeMap<UseCase, u64>,
     /// After a start, what is pending is still being counted: the numbers are too low.
     pub counting: bool,
 }
 
 impl From<Forecast> for ForecastView {
     fn from(forecast: Forecast) -> Self {
-        let Forecast { from, step, use_cases, later, counting } = forecast;
-        Self { from, step, use_cases, later, counting }
+        let Forecast { from, step, use_cases, later, held, counting } = forecast;
+        Self { from, step, use_cases, later, held, counting }
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Record {
     pub deadline: Option<Timestamp>,
     /// Where it is in its life.
     pub state: State,
+    /// It was put aside for a hold, and waits for its release.
+    pub held: bool,
     /// What was tried.
     pub attempts: Attempts,
     /// Evidence that came while an attempt was out.
@@ -188,13 +190,17 @@ pub enum What {
     Amended = 11,
     /// Somebody decided on the grant that was held back: how is in the detail.
     Decided = 12,
+    /// Its turn came, and it was put aside for a hold: which is in the detail.
+    Held = 13,
+    /// No hold keeps it back any more.
+    Released = 14,
     /// Its SMS may not go out before the quiet hours are over: their end is in the detail.
-    Quiet = 13,
+    Quiet = 15,
 }
 
 impl What {
     /// All of them, in the order of their stored codes.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Registered,
         Self::Replaced,
         Self::Rescheduled,
@@ -208,6 +214,8 @@ impl What {
         Self::MaybeAttempted,
         Self::Amended,
         Self::Decided,
+        Self::Held,
+        Self::Released,
         Self::Quiet,
     ];
 }
@@ -221,6 +229,7 @@ impl Record {
     /// Where it stands: a function of its state, so that the two can't disagree.
     pub fn position(&self) -> Position {
         let (queue, order) = match (self.state, self.deadline) {
+            (State::Pending | State::Revoking { .. }, _) if self.held => (Queue::Held, self.send_time),
             (State::Pending, None) => (Queue::Anchor, self.send_time),
             (State::Pending, Some(deadline)) => (Queue::Own, deadline),
             (State::Revoking { next, .. }, _) => (Queue::Retry, next),

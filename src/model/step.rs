@@ -28,6 +28,10 @@ pub enum Event {
     },
     /// Its turn has come, but its lane rests: is there still time to wait?
     Stuck,
+    /// Its turn has come, but a hold keeps it back: this one, in words.
+    PutAside(Box<str>),
+    /// No hold keeps it back any more.
+    Resume,
     /// An attempt is back.
     Answered(Answer),
     /// `DELIVERED`.
@@ -110,6 +114,8 @@ pub struct Input<'a> {
     pub random: u64,
     /// Whether the agent has acknowledged the outcome that carried the grant.
     pub grant_acked: bool,
+    /// Until when a hold kept it back, if one did; the time before does not count against it. Else the epoch.
+    pub held_until: Timestamp,
 }
 
 /// What is to be done after a step.
@@ -143,6 +149,20 @@ pub fn step(record: &mut Record, event: Event, input: Input<'_>) -> Step {
     match event {
         Event::Due { maybe_attempted, moot } => due(record, maybe_attempted, moot, input),
         Event::Stuck => stuck(record, input),
+        Event::PutAside(hold) => match record.state {
+            State::Pending | State::Revoking { in_flight: false, .. } if !record.held => {
+                record.held = true;
+                record.note(input.now, What::Held, Some(hold.into()));
+                STORED
+            }
+            _ => DUPLICATE,
+        },
+        Event::Resume if record.held => {
+            record.held = false;
+            record.note(input.now, What::Released, None);
+            STORED
+        }
+        Event::Resume => DUPLICATE,
         Event::Answered(answer) => answered(record, &answer, input),
         Event::Delivered => delivered(record, What::Delivered, input),
         Event::Read => delivered(record, What::Read, input),
@@ -168,6 +188,8 @@ pub fn step(record: &mut Record, event: Event, input: Input<'_>) -> Step {
         Event::Reschedule(deadline) => match record.state {
             State::Pending => {
                 record.deadline = Some(deadline);
+                // Its turn comes again, and a hold that is still in force is met then.
+                record.held = false;
                 record.note(input.now, What::Rescheduled, Some(deadline.to_string()));
                 STORED
             }
@@ -209,7 +231,7 @@ fn due(record: &mut Record, maybe_attempted: bool, moot: bool, input: Input<'_>)
             State::Revoking { next, .. } => next.min(input.policy.release(deadline)),
             _ => input.policy.release(deadline),
         };
-        record.attempts.lateness = Some(input.now.since(asked_for));
+        record.attempts.lateness = Some(input.now.since(asked_for.max(input.held_until)));
     }
     start_revoking(record, input.now, input);
     record.state = State::Revoking { next: input.now, in_flight: true };
@@ -291,7 +313,7 @@ fn answered(record: &mut Record, answer: &Answer, input: Input<'_>) -> Step {
 }
 
 fn out_of_time(record: &Record, at: Timestamp, input: Input<'_>) -> bool {
-    at > record.deadline(input.policy).plus(input.policy.give_up_after)
+    at > record.deadline(input.policy).max(input.held_until).plus(input.policy.give_up_after)
 }
 
 fn delivered(record: &mut Record, what: What, input: Input<'_>) -> Step {
@@ -371,12 +393,14 @@ fn window_ended(record: &mut Record, input: Input<'_>) -> Step {
 fn settling(record: &mut Record, belief: Belief, input: Input<'_>) -> Step {
     record.deadline = Some(record.deadline(input.policy));
     record.attempts.failures = 0;
+    record.held = false;
     record.state = State::Settling { belief, until: input.now.plus(input.policy.settle) };
     STORED
 }
 
 fn settle(record: &mut Record, outcome: Outcome, input: Input<'_>) -> Step {
     record.deadline = Some(record.deadline(input.policy));
+    record.held = false;
     let grant = grant(record, outcome, input);
     if let Some(until) = quiet_until(record, grant, input) {
         let belief = match outcome {

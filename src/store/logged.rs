@@ -6,12 +6,12 @@
 
 use minicbor::{Decode, Encode, Encoder};
 
-use super::codec::{self, StoredEarly, StoredLane, corrupt};
+use super::codec::{self, StoredEarly, StoredHold, StoredLane, corrupt};
 use super::key::{IdentityHash, POSITION_BYTES, position_bytes, read_position};
 use super::tree::Bytes;
 use super::{Change, Cursor, EarlyEvent, StoreError};
 use crate::model::ledger::{Cell, Counts, Hour};
-use crate::model::{AgentId, Identity, LaneId, LaneSpec, Place, Position, Queue, Timestamp, UseCase};
+use crate::model::{AgentId, Hold, Identity, LaneId, LaneSpec, Place, Position, Queue, Timestamp, UseCase};
 
 /// See [`Change`].
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub(super) enum Logged {
     EarlyGone(Identity),
     Booked(Hour, UseCase, Counts),
     Unbooked(Hour),
+    Hold(Hold),
+    HoldGone(u64),
 }
 
 /// Its bytes: an array of the code and the fields.
@@ -60,8 +62,12 @@ pub(super) enum StoredChange<'a> {
     #[n(8)]
     EarlyGone(#[b(0)] &'a str, #[b(1)] &'a str),
     #[n(9)]
-    Booked(#[n(0)] u32, #[b(1)] &'a str, #[n(2)] Vec<(u16, i64)>),
+    Hold(#[n(0)] u64, #[b(1)] StoredHold<'a>),
     #[n(10)]
+    HoldGone(#[n(0)] u64),
+    #[n(20)]
+    Booked(#[n(0)] u32, #[b(1)] &'a str, #[n(2)] Vec<(u16, i64)>),
+    #[n(21)]
     Unbooked(#[n(0)] u32),
 }
 
@@ -84,6 +90,8 @@ impl From<Change> for Logged {
             Change::EarlyGone(identity) => Self::EarlyGone(identity),
             Change::Booked(hour, use_case, counts) => Self::Booked(hour, use_case, counts),
             Change::Unbooked(before) => Self::Unbooked(before),
+            Change::Hold(hold) => Self::Hold(hold),
+            Change::HoldGone(id) => Self::HoldGone(id),
         }
     }
 }
@@ -110,6 +118,8 @@ impl Logged {
                 StoredChange::Booked(hour.0, use_case.as_str(), counts)
             }
             Self::Unbooked(before) => StoredChange::Unbooked(before.0),
+            Self::Hold(hold) => StoredChange::Hold(hold.id, StoredHold::of(hold)),
+            Self::HoldGone(id) => StoredChange::HoldGone(*id),
         }
     }
 }
@@ -143,6 +153,8 @@ impl TryFrom<StoredChange<'_>> for Logged {
                 counts.into_iter().map(|(cell, n)| (Cell(cell), n)).collect(),
             ),
             StoredChange::Unbooked(before) => Self::Unbooked(Hour(before)),
+            StoredChange::Hold(id, hold) => Self::Hold(hold.read(id)?),
+            StoredChange::HoldGone(id) => Self::HoldGone(id),
         })
     }
 }

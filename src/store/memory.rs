@@ -25,7 +25,11 @@ impl MemoryStore {
         }
         Snapshot {
             counts: counts.into_iter().map(|((lane, queue), count)| (lane, queue, count)).collect(),
-            next_seq: self.records.keys().map(|position| position.place.seq + 1).max().unwrap_or(1),
+            next_seq: self
+                .records
+                .keys()
+                .map(|position| position.place.seq + 1)
+                .fold(self.snapshot.next_seq.max(1), u64::max),
             ..self.snapshot.clone()
         }
     }
@@ -67,6 +71,12 @@ impl MemoryStore {
             }
             Change::Booked(hour, use_case, counts) => known.ledger.book(hour, &use_case, counts.iter()),
             Change::Unbooked(before) => known.ledger.forget(before),
+            Change::Hold(hold) => {
+                known.holds.retain(|other| other.id != hold.id);
+                known.next_seq = known.next_seq.max(hold.id + 1);
+                known.holds.push(hold);
+            }
+            Change::HoldGone(id) => known.holds.retain(|hold| hold.id != id),
             Change::EarlyGone(identity) => known.early.retain(|event| event.identity != identity),
         }
     }

@@ -28,7 +28,9 @@ mod young;
 pub use disk::{Options as StoreOptions, SledStore};
 
 use crate::model::ledger::{Counts, Hour, Ledger};
-use crate::model::{Identity, LaneId, LaneSpec, Outcome, Phone, Place, Position, Queue, Record, Timestamp, UseCase};
+use crate::model::{
+    Hold, Identity, LaneId, LaneSpec, Outcome, Phone, Place, Position, Queue, Record, Timestamp, UseCase,
+};
 
 /// The number of a batch: 1, 2, 3, … in the order of appending.
 pub type Ticket = u64;
@@ -81,6 +83,10 @@ pub enum Change {
     Booked(Hour, UseCase, Counts),
     /// The books before that hour are not needed any more.
     Unbooked(Hour),
+    /// A hold is as it says from now on.
+    Hold(Hold),
+    /// That hold is of no consequence any more.
+    HoldGone(u64),
 }
 
 /// Evidence that came before its message. At most one is kept per message: the strongest.
@@ -170,6 +176,8 @@ pub struct Snapshot {
     pub acked: Vec<(crate::model::AgentId, Cursor)>,
     /// Evidence that waits for its message.
     pub early: Vec<EarlyEvent>,
+    /// Holds, in force and released.
+    pub holds: Vec<Hold>,
     /// How many records stand in each queue.
     pub counts: Vec<(LaneId, Queue, u64)>,
     /// The books.

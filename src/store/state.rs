@@ -14,7 +14,7 @@ use super::tree::Bytes;
 use super::young::Young;
 use super::{Cursor, EarlyEvent, Snapshot, StoreError, codec};
 use crate::model::ledger::Ledger;
-use crate::model::{AgentId, Identity, LaneId, LaneSpec, Place, Position, Queue};
+use crate::model::{AgentId, Hold, Identity, LaneId, LaneSpec, Place, Position, Queue};
 
 /// The facts that do not grow with messages. A [`Snapshot`], ready to be changed.
 #[derive(Clone, Default, Debug)]
@@ -30,6 +30,7 @@ pub(super) struct Facts {
     fences: BTreeMap<(LaneId, Queue), Place>,
     acked: BTreeMap<AgentId, Cursor>,
     early: BTreeMap<Identity, EarlyEvent>,
+    holds: BTreeMap<u64, Hold>,
     counts: BTreeMap<(LaneId, Queue), u64>,
     ledger: Ledger,
 }
@@ -50,7 +51,7 @@ struct StoredHead<'a> {
     trimmed: u64,
     #[n(5)]
     counts: Vec<(u32, u8, u64)>,
-    /// Lanes, fences, acknowledgements, early events and the books, as the changes that make them.
+    /// Lanes, fences, acknowledgements, early events, holds and the books, as the changes that make them.
     #[b(6)]
     others: Vec<StoredChange<'a>>,
 }
@@ -71,6 +72,7 @@ impl Facts {
             last_cursor: self.last_cursor,
             acked: self.acked.iter().map(|(agent, cursor)| (agent.clone(), *cursor)).collect(),
             early: self.early.values().cloned().collect(),
+            holds: self.holds.values().cloned().collect(),
             counts: self.counts.iter().map(|((lane, queue), count)| (*lane, *queue, *count)).collect(),
             ledger: self.ledger.clone(),
         }
@@ -83,7 +85,8 @@ impl Facts {
         let acked = self.acked.iter().map(|(agent, cursor)| Logged::Acked(agent.clone(), *cursor));
         let early = self.early.values().cloned().map(Logged::Early);
         let books = self.ledger.pages().map(|(hour, of, page)| Logged::Booked(hour, of.clone(), page.clone()));
-        let others: Vec<_> = lanes.chain(fences).chain(acked).chain(early).chain(books).collect();
+        let holds = self.holds.values().cloned().map(Logged::Hold);
+        let others: Vec<_> = lanes.chain(fences).chain(acked).chain(early).chain(holds).chain(books).collect();
         let head = StoredHead {
             store_id: self.store_id,
             serial: self.serial,
@@ -135,6 +138,11 @@ impl Facts {
             Logged::EarlyGone(identity) => drop(self.early.remove(identity)),
             Logged::Booked(hour, use_case, counts) => self.ledger.book(*hour, use_case, counts.iter()),
             Logged::Unbooked(before) => self.ledger.forget(*before),
+            Logged::Hold(hold) => {
+                self.next_seq = self.next_seq.max(hold.id.saturating_add(1));
+                self.holds.insert(hold.id, hold.clone());
+            }
+            Logged::HoldGone(id) => drop(self.holds.remove(id)),
         }
     }
 
@@ -180,13 +188,8 @@ impl State {
             Logged::Outcome(cursor, entry) => young.put(Key::Outcome(cursor), entry, false),
             // What the runs hold of them is hidden by the mark, and left out when they are merged.
             Logged::TrimOutcomes(cursor) => young.trim_outcomes(cursor),
-            Logged::Lane(..)
-            | Logged::Acked(..)
-            | Logged::Fence(..)
-            | Logged::Early(_)
-            | Logged::EarlyGone(_)
-            | Logged::Booked(..)
-            | Logged::Unbooked(_) => {}
+            Logged::Lane(..) | Logged::Acked(..) | Logged::Fence(..) | Logged::Booked(..) | Logged::Unbooked(_) => {}
+            Logged::Early(_) | Logged::EarlyGone(_) | Logged::Hold(_) | Logged::HoldGone(_) => {}
         }
     }
 }

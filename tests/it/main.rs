@@ -17,6 +17,7 @@ mod crash;
 mod deadline;
 mod evidence;
 mod forms;
+mod hold;
 mod list;
 mod lost_answer;
 mod outcomes;

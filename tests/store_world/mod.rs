@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use revoked::model::ledger::{Cell, Hour};
 use revoked::model::{
-    AgentId, Attempts, Belief, Grant, GrantState, Identity, LaneId, LaneSpec, MessageId, Note, Outcome, Phone, Place,
-    Position, Queue, Record, Region, Seen, State, Timestamp, TrafficType, UseCase, What,
+    AgentId, Attempts, Belief, Grant, GrantState, Hold, Identity, LaneId, LaneSpec, MessageId, Note, Outcome, Phone,
+    Place, Position, Queue, Record, Region, Seen, Selector, State, Timestamp, TrafficType, UseCase, What,
 };
 use revoked::store::{
     Change, EarlyEvent, EarlyKind, Entry, EntryKind, SledStore, Snapshot, Store, StoreError, StoreOptions as Options,
@@ -105,11 +105,22 @@ impl World {
                 let queue = Queue::ATTEMPTS[self.random.usize(0..3)];
                 Some(Change::Fence(LaneId(self.random.u32(0..LANES)), queue, self.random.bool().then_some(place)))
             }
-            97..99 => {
+            97 => {
                 let identity = self.identity(LaneId(0));
                 self.early.push(identity.clone());
                 let kind = [EarlyKind::TtlRevoked, EarlyKind::Read, EarlyKind::Delivered][self.random.usize(0..3)];
                 Some(Change::Early(EarlyEvent { identity, phone: self.phone(), at: self.instant(), kind }))
+            }
+            99 => {
+                let (id, released) = (self.random.u64(1..9), self.random.bool());
+                let of = Selector {
+                    use_case: self.random.bool().then(|| lane(0).1.use_case),
+                    agent: self.random.bool().then(|| lane(1).1.agent),
+                    tag: self.random.bool().then(|| "tag-1".into()),
+                };
+                let (since, reason) = (self.instant(), self.random.bool().then(|| "too early".into()));
+                let hold = Hold { id, of, reason, since, released: released.then(|| self.instant()) };
+                Some(if self.random.u8(0..3) == 0 { Change::HoldGone(id) } else { Change::Hold(hold) })
             }
             _ => self.random.choice(self.early.clone()).map(Change::EarlyGone),
         }
@@ -133,6 +144,7 @@ impl World {
             send_time: self.instant(),
             deadline: (self.random.u8(0..4) == 0).then(|| self.instant()),
             state: State::Pending,
+            held: false,
             attempts: Attempts::default(),
             seen: Seen::default(),
             grant: None,
@@ -148,6 +160,7 @@ impl World {
         let (at, other) = (self.instant(), self.instant());
         let record = self.live.get_mut(&seq)?;
         let from = record.position();
+        record.held = self.random.bool();
         match self.random.u8(0..6) {
             0 => record.state = State::Pending,
             1 => record.state = State::Revoking { next: at, in_flight: false },

@@ -12,8 +12,8 @@ use clap::{Parser, Subcommand};
 use crate::model::AgentId;
 
 pub(super) use options::{
-    AdviseArgs, By, ForecastArgs, ListArgs, MessageRef, OneMessage, OutcomesArgs, RegisterArgs, ReportArgs,
-    RescheduleArgs,
+    AdviseArgs, By, ForecastArgs, HoldArgs, ListArgs, MessageRef, OneMessage, OutcomesArgs, RegisterArgs, ReleaseArgs,
+    ReportArgs, RescheduleArgs, SelectorArgs,
 };
 
 /// Ask the daemon that revokes undelivered RCS messages
@@ -103,6 +103,29 @@ Examples:
   revokectl reschedule my-bot promo-9 --at 2026-12-31T23:59:59+09:00")]
     #[command(override_usage = "revokectl reschedule <AGENT> <MESSAGE> <--at <TIME>|--in <DURATION>>")]
     Reschedule(RescheduleArgs),
+    /// Let deadlines pass without revoking, until the hold is released
+    #[command(after_help = "\
+All that is given must match, and what is registered later is held as well. A
+held message may still be delivered or withdrawn; DELETEs that are already out
+are not called back.
+
+Examples:
+  revokectl hold --use-case promotion --reason 'prolonged, ask marketing'
+  revokectl hold --agent my-bot --tag spring")]
+    Hold(HoldArgs),
+    /// End a hold: what is overdue leaves at once, within the pace
+    #[command(after_help = "\
+The time under a hold does not count: neither for give_up_after nor as lateness.
+
+Examples:
+  revokectl release 1042
+  revokectl release --agent my-bot --tag spring")]
+    Release(ReleaseArgs),
+    /// Show the holds in force, and how many messages wait for them
+    #[command(after_help = "\
+Example:
+  revokectl holds")]
+    Holds,
     /// Hand in delivery events of the platform
     #[command(after_help = "\
 Takes the decoded event or the platform's whole push envelope: a single one over
@@ -262,6 +285,10 @@ mod tests {
             "revokectl get bot a/b",
             "revokectl plan new.toml",
             "revokectl forecast --by second",
+            "revokectl hold",
+            "revokectl hold --reason x",
+            "revokectl release",
+            "revokectl release 7 --tag spring",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }

@@ -103,6 +103,42 @@ pub(in crate::ctl) struct ListArgs {
     pub(in crate::ctl) limit: Option<u64>,
 }
 
+/// Which messages; all that is given must match.
+#[derive(Debug, Default, Args)]
+#[group(id = "of", required = true, multiple = true)]
+pub(in crate::ctl) struct SelectorArgs {
+    /// Of this use case
+    #[arg(long, value_name = "NAME", value_parser = UseCase::new)]
+    pub(in crate::ctl) use_case: Option<UseCase>,
+    /// Of this agent
+    #[arg(long, value_parser = AgentId::new)]
+    pub(in crate::ctl) agent: Option<AgentId>,
+    /// With this tag
+    #[arg(long)]
+    pub(in crate::ctl) tag: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::ctl) struct HoldArgs {
+    #[command(flatten)]
+    pub(in crate::ctl) of: SelectorArgs,
+    /// Why, for whoever wonders later
+    #[arg(long, value_name = "WORDS")]
+    pub(in crate::ctl) reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "revokectl release <HOLD>\n       revokectl release [--use-case <NAME>] [--agent <AGENT>] [--tag <TAG>]"
+)]
+pub(in crate::ctl) struct ReleaseArgs {
+    /// Its number
+    #[arg(value_name = "HOLD", group = "of", conflicts_with_all = ["use_case", "agent", "tag"])]
+    pub(in crate::ctl) id: Option<u64>,
+    #[command(flatten)]
+    pub(in crate::ctl) of: SelectorArgs,
+}
+
 #[derive(Debug, Args)]
 pub(in crate::ctl) struct RescheduleArgs {
     #[command(flatten)]
