@@ -58,7 +58,7 @@ fn colours_are_for_terminals() {
 
 #[test]
 fn each_error_is_named_and_pointed_at() {
-    let cases: [(&str, &str, &str); 43] = [
+    let cases: [(&str, &str, &str); 47] = [
         // The file as a whole.
         ("", "no use cases", ""),
         ("[use_cases]", "no use cases", ""),
@@ -84,6 +84,14 @@ fn each_error_is_named_and_pointed_at() {
         ("[pace]\nper_second = 0.5", "invalid value for `pace.per_second`", "0.5"),
         ("[webhook]\nclient_token_files = \"/a\"", "invalid value for `webhook.client_token_files`", "\"/a\""),
         ("[webhook]\nclient_token_files = [1]", "invalid value for `webhook.client_token_files`", "[1]"),
+        ("[webhook]\nlisten = \"localhost:1\"", "invalid value for `webhook.listen`", "\"localhost:1\""),
+        ("[webhook]\nlisten = \"127.0.0.1:1\"", "a webhook without client tokens", "\"127.0.0.1:1\""),
+        ("[webhook]\nforward_to = \"http://[::1]:1/a\"", "`forward_to` without `listen`", "\"http://[::1]:1/a\""),
+        (
+            "[webhook]\nlisten = \"[::1]:1\"\nclient_token_files = [\"/t\"]\nforward_to = \"http://a:b@c\"",
+            "invalid value for `webhook.forward_to`",
+            "\"http://a:b@c\"",
+        ),
         ("[retention]\nsettled = \"1 fortnight\"", "invalid value for `retention.settled`", "\"1 fortnight\""),
         ("[log]\nformat = \"xml\"", "invalid value for `log.format`", "\"xml\""),
         // Use cases.

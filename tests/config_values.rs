@@ -11,7 +11,17 @@ const EXAMPLE: &str = include_str!("../config.toml.example");
 const FULL: &str = include_str!("fixtures/config/full.toml");
 const OTP: &str = "[use_cases.otp]\nttl = \"10m\"\n";
 /// Keys that are off unless they are set, and so have no default to show.
-const NO_DEFAULT: [&str; 5] = ["endpoint", "ca_file", "client_token_files", "not_between", "time_zone"];
+const NO_DEFAULT: [&str; 9] = [
+    "endpoint",
+    "ca_file",
+    "client_token_files",
+    "listen",
+    "tls_certificate",
+    "tls_key",
+    "forward_to",
+    "not_between",
+    "time_zone",
+];
 
 /// A machine under systemd, all of whose files can be read.
 fn env() -> Env {

@@ -27,7 +27,7 @@ use toml::de::DeTable;
 
 pub use env::{Env, can_be_read};
 pub use report::{Level, Mark, Problem, Report, Span};
-pub use sections::{Durability, Log, LogFormat, Pace, Platform, Retention, Server, Store, Webhook};
+pub use sections::{Durability, ForwardMode, Log, LogFormat, Pace, Platform, Retention, Server, Store, Webhook};
 pub use settings::{Change, Diff, Origin, Setting};
 
 use crate::model::{Policies, Timestamp};
@@ -46,7 +46,7 @@ pub struct Config {
     pub platform: Platform,
     /// The pace.
     pub pace: Pace,
-    /// The envelopes.
+    /// The webhook.
     pub webhook: Webhook,
     /// How long what is over is kept.
     pub retention: Retention,
@@ -57,7 +57,8 @@ pub struct Config {
 }
 
 /// The keys that a running daemon can take over, by how they begin. All others are what it was built from.
-const LIVE: [&str; 4] = ["use_cases.", "pace.", "retention.", "log.level"];
+const LIVE: [&str; 7] =
+    ["use_cases.", "pace.", "retention.", "log.level", "webhook.client_token_files", "webhook.forward", "webhook.tls_"];
 
 impl Config {
     /// The policies of all use cases.

@@ -1,5 +1,6 @@
 //! Each section of the file but the use cases: its values, their defaults, and what must hold between them.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use super::civil::Positive;
 use super::env::Env;
 use super::report::Problem;
 use super::section::Section;
-use super::value::{Bytes, Choice, Count, Directives, Mode};
+use super::value::{Bytes, Choice, Count, Directives, Listen, Mode, Target, in_the_clear};
 use crate::model::Region;
 
 /// What the kernel takes for the path of a unix socket: `sun_path` less its final zero.
@@ -188,20 +189,83 @@ impl Pace {
     }
 }
 
-/// `[webhook]`: how envelopes that agents pass on with their signature are verified.
+/// `[webhook]`: how events of the platform come in, and whether they are the platform's.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Webhook {
+    /// Where the platform's pushes are listened for.
+    pub listen: Option<SocketAddr>,
+    /// The certificate chain in PEM, where no proxy does TLS; and its key.
+    pub tls: Option<(PathBuf, PathBuf)>,
     /// Files with one client token each. Several: one per agent, or an old and a new one.
     pub client_token_files: Vec<PathBuf>,
+    /// The agent's own webhook, which gets every push as well.
+    pub forward_to: Option<Url>,
+    /// Whether that one's answer is waited for.
+    pub forward: ForwardMode,
+}
+
+/// How a push is passed on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ForwardMode {
+    /// The platform gets the answer of the agent's webhook.
+    Answer,
+    /// The platform gets ours; the agent's is not waited for.
+    Background,
+}
+
+impl Choice for ForwardMode {
+    const WORDS: &'static [(&'static str, Self)] = &[("answer", Self::Answer), ("background", Self::Background)];
 }
 
 impl Webhook {
     pub(super) fn read(section: &mut Section<'_>, env: &Env) -> Self {
+        let listen = section.find("listen").map(|Listen(address)| address);
+        let certificate = section.find::<PathBuf>("tls_certificate");
+        let key = section.find::<PathBuf>("tls_key");
         let client_token_files = section.get("client_token_files", Vec::<PathBuf>::new());
+        let forward_to = section.find("forward_to").map(|Target(url)| url);
+        let forward = section.get("forward", ForwardMode::Answer);
         for path in &client_token_files {
             readable(section, env, "client_token_files", path);
         }
-        Self { client_token_files }
+        for (name, path) in [("tls_certificate", &certificate), ("tls_key", &key)] {
+            path.iter().for_each(|path| readable(section, env, name, path));
+        }
+        if listen.is_some() && client_token_files.is_empty() {
+            let problem = Problem::error("a webhook without client tokens").help(
+                "nothing that comes could be told from a forgery: put the clientToken of each agent \
+                 into a file and name it in client_token_files",
+            );
+            section.problem_at("listen", problem, "`client_token_files` is missing");
+        }
+        for name in ["tls_certificate", "tls_key", "forward_to"] {
+            if listen.is_none() && section.span("listen").is_none() && section.span(name).is_some() {
+                let problem = Problem::error(format!("`{name}` without `listen`"));
+                section.problem_at(name, problem, "there is no webhook it could be for");
+            }
+        }
+        for (one, other) in [("tls_certificate", "tls_key"), ("tls_key", "tls_certificate")] {
+            if section.span(one).is_some() && section.span(other).is_none() {
+                section.problem_at(one, Problem::error(format!("`{one}` without `{other}`")), "one of two");
+            }
+        }
+        if certificate.is_none() && listen.is_some_and(|address| !address.ip().is_loopback()) {
+            let problem = Problem::warning("the webhook listens to other machines in the clear").help(
+                "events hold phone numbers: set tls_certificate and tls_key, or listen on 127.0.0.1 behind a proxy",
+            );
+            section.problem_at("listen", problem, "plain http");
+        }
+        clear(section, "forward_to", forward_to.as_ref());
+        Self { listen, tls: certificate.zip(key), client_token_files, forward_to, forward }
+    }
+}
+
+/// Plain http to another machine is at times all there is, and had better be meant.
+pub(super) fn clear(section: &mut Section<'_>, key: &str, url: Option<&Url>) {
+    if url.is_some_and(in_the_clear) {
+        let problem = Problem::warning(format!("plain http to another machine in `{}.{key}`", section.name()))
+            .help("phone numbers, texts and keys would go over the wire in the clear");
+        section.problem_at(key, problem, "not https");
     }
 }
 
@@ -262,12 +326,12 @@ impl Choice for LogFormat {
     const WORDS: &'static [(&'static str, Self)] = &[("auto", Self::Auto), ("text", Self::Text), ("json", Self::Json)];
 }
 
-fn size(count: Count) -> usize {
+pub(super) fn size(count: Count) -> usize {
     usize::try_from(count.0).unwrap_or(usize::MAX)
 }
 
 /// A file that is needed at the start had better be missed by `check`.
-fn readable(section: &mut Section<'_>, env: &Env, key: &str, path: &std::path::Path) {
+pub(super) fn readable(section: &mut Section<'_>, env: &Env, key: &str, path: &std::path::Path) {
     let Err(error) = (env.readable)(path) else { return };
     let problem = Problem::error(format!("can't read {}", path.display())).help(match error.kind() {
         std::io::ErrorKind::NotFound => "is the path right?",

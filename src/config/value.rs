@@ -4,6 +4,7 @@
 //! What is always wrong for a type is refused here (a count of nothing, a path that depends on where the daemon was
 //! started). What depends on other keys is judged where the section is read. Times are in `civil.rs`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
@@ -162,15 +163,9 @@ impl Value for Url {
     fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
         let text = text(value, "a URL")?;
         let url = Self::parse(text).map_err(|error| Wrong::new(format!("not a URL: {error}")))?;
-        let loopback = match url.host() {
-            Some(Host::Domain(name)) => name == "localhost",
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            None => false,
-        };
         match url.scheme() {
             "https" => {}
-            "http" if loopback => {}
+            "http" if !in_the_clear(&url) => {}
             "http" => {
                 return Err(Wrong::new("plain http to another machine")
                     .help("the access token would go over the wire in the clear: use https, or a loopback address"));
@@ -191,6 +186,52 @@ impl Value for Url {
 
     fn show(&self) -> toml::Value {
         self.as_str().trim_end_matches('/').into()
+    }
+}
+
+/// Whether what is sent there can be read on the way.
+pub(super) fn in_the_clear(url: &Url) -> bool {
+    let loopback = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    url.scheme() == "http" && !loopback
+}
+
+/// Somebody else's address for requests of ours: with a path, and with nothing secret in it.
+pub(super) struct Target(pub(super) Url);
+
+impl Value for Target {
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        let expected = "a URL such as \"http://127.0.0.1:3000/rbm\"";
+        let url = Url::parse(text(value, expected)?).map_err(|error| Wrong::new(format!("not a URL: {error}")))?;
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            return Err(Wrong::new("neither http nor https").expected(expected));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(Wrong::new("holds a password").help("nothing secret belongs into this file"));
+        }
+        Ok(Self(url))
+    }
+
+    fn show(&self) -> toml::Value {
+        self.0.as_str().into()
+    }
+}
+
+/// An address and a port to listen on.
+pub(super) struct Listen(pub(super) SocketAddr);
+
+impl Value for Listen {
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        let expected = "an address and a port such as \"127.0.0.1:8480\"";
+        text(value, expected)?.parse().map(Self).map_err(|_| Wrong::new("not an address").expected(expected))
+    }
+
+    fn show(&self) -> toml::Value {
+        self.0.to_string().into()
     }
 }
 

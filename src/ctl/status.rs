@@ -10,7 +10,7 @@ use super::holds::about;
 use super::output::Output;
 use super::show::{self, Column, Here};
 use crate::engine::StateKind;
-use crate::intake::wire::{RouteView, StatusView};
+use crate::intake::wire::{RouteView, StatusView, WebhookView};
 
 const STATES: [StateKind; 4] = [StateKind::Pending, StateKind::Revoking, StateKind::Settling, StateKind::Settled];
 
@@ -58,6 +58,9 @@ fn facts(view: &StatusView, here: &Here) -> Option<String> {
             format!("{}, kept until their message is registered", show::count(view.early_events as u64)),
         );
     }
+    if let Some(webhook) = &view.webhook {
+        fact("webhook", self::webhook(webhook));
+    }
     if !view.holds.is_empty() {
         let held: Vec<_> = view.holds.iter().map(|hold| format!("{} ({})", hold.id, about(&hold.of))).collect();
         facts.add_row([Cell::new("held").fg(Color::Yellow), Cell::new(held.join("; ")).fg(Color::Yellow)]);
@@ -67,6 +70,21 @@ fn facts(view: &StatusView, here: &Here) -> Option<String> {
         facts.add_row([alarm("store".to_owned()), alarm(format!("registrations are refused: {}", show::plain(error)))]);
     }
     Some(show::rows(&facts))
+}
+
+/// What came in, and what became of it where it is passed on.
+fn webhook(view: &WebhookView) -> String {
+    let WebhookView { accepted, refused, forwarded, forward_failures, forward_dropped, .. } = view;
+    let counted = [
+        ("pushes taken", accepted),
+        ("refused", refused),
+        ("passed on", forwarded),
+        ("not taken there", forward_failures),
+        ("dropped", forward_dropped),
+    ];
+    let counts = counted.into_iter().filter(|(_, n)| **n > 0).map(|(what, n)| format!("{} {what}", show::count(*n)));
+    let said = counts.collect::<Vec<_>>().join(", ");
+    format!("{}: {}", view.address, if said.is_empty() { "nothing came yet" } else { &said })
 }
 
 fn use_cases(view: &StatusView, here: &Here) -> Option<String> {
@@ -130,7 +148,9 @@ mod tests {
             "lateness":{"count":1204,"p50":"0.003s","p99":"0.012s","max":"1.4s"},
             "routes":[{"agentId":"welcome-bot","region":"europe","inFlight":2,"perSecond":50.0},
             {"agentId":"promo-bot","region":"us","inFlight":0,"perSecond":1.5,"resting":"FORBIDDEN","resumesIn":"12s"}],
-            "lastCursor":"1042","earlyEvents":3,"holds":[{"id":"77","useCase":"promotion","holdTime":"2026-11-22T11:00:00Z"}],"storeError":"the store can't write: No space left on device"}"#,
+            "lastCursor":"1042","earlyEvents":3,"holds":[{"id":"77","useCase":"promotion","holdTime":"2026-11-22T11:00:00Z"}],"storeError":"the store can't write: No space left on device",
+            "webhook":{"address":"127.0.0.1:8480","accepted":1204,"refused":3,"forwarded":1200,"forwardFailures":4,
+            "forwardDropped":0}}"#,
         )
         .unwrap();
         let screen = anstream::adapter::strip_str(&screen(&view, &here())).to_string();
@@ -142,6 +162,7 @@ mod tests {
             "403",
             "No space left",
             "77 (use case promotion)",
+            "1,204 pushes taken",
         ] {
             assert!(screen.contains(part), "{part} is missing:\n{screen}");
         }

@@ -6,6 +6,7 @@ mod clock_watch;
 pub mod exit;
 mod file_watch;
 mod logs;
+mod pushes;
 mod reload;
 mod run;
 mod signals;

@@ -16,7 +16,7 @@ use futures_util::stream;
 use http_body_util::{BodyExt as _, Limited};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::books;
@@ -24,8 +24,8 @@ use super::desk::Desk;
 use super::events::{self, Unacceptable};
 use super::holds;
 use super::parse;
-use super::signature::ClientTokens;
 use super::tune;
+use super::webhook::{Setup, Webhook};
 use super::wire::{
     AckView, BatchLine, ErrorBody, ErrorView, EventView, LatenessView, ListView, MessageView, OutcomeView,
     OutcomesView, RouteView, StatusView,
@@ -63,7 +63,9 @@ pub struct Gate {
     /// How much may come in.
     pub limits: Limits,
     /// What forwarded pushes may be signed with.
-    pub tokens: ClientTokens,
+    pub pushes: watch::Receiver<Arc<Setup>>,
+    /// For the status, if there is one.
+    pub webhook: Option<Arc<Webhook>>,
     /// For the status.
     pub started_at: Timestamp,
     /// For what concerns the daemon itself.
@@ -109,6 +111,13 @@ pub(super) type Answer = Result<Response, Failure>;
 /// Everything that is answered in the error's shape.
 pub(super) struct Failure(ErrorBody);
 
+impl Failure {
+    /// As HTTP has it.
+    pub(super) fn code(&self) -> u16 {
+        self.0.code
+    }
+}
+
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         Self(refusal.into())
@@ -126,7 +135,7 @@ impl IntoResponse for Failure {
     }
 }
 
-fn error(code: u16, status: &'static str, message: &str) -> Failure {
+pub(super) fn error(code: u16, status: &'static str, message: &str) -> Failure {
     Failure(ErrorBody { code, status: Cow::Borrowed(status), message: message.to_owned(), field: None })
 }
 
@@ -157,7 +166,7 @@ pub(super) async fn read_body(mut body: Body, bytes_max: usize) -> Result<Bytes,
 }
 
 /// Lets a client finish writing what nobody wants: one that is cut off sees a broken pipe instead of the answer.
-async fn discard(mut body: Body) {
+pub(super) async fn discard(mut body: Body) {
     let rest = async { while let Some(Ok(_)) = body.frame().await {} };
     // Whoever takes longer is cut off after all.
     let _ = tokio::time::timeout(DISCARD_TIME, rest).await;
@@ -334,7 +343,8 @@ async fn list(State(shared): State<Shared>, Query(params): Query<BTreeMap<String
 async fn event(State(Shared { gate, .. }): State<Shared>, headers: HeaderMap, body: Body) -> Answer {
     let body = read_body(body, gate.limits.request_bytes).await?;
     let signature = headers.get("x-goog-signature").map(|value| value.to_str().unwrap_or_default());
-    let evidence = match events::read(&body, signature, &gate.tokens) {
+    let setup = Arc::clone(&gate.pushes.borrow());
+    let evidence = match events::read(&body, signature, &setup.tokens) {
         Ok(evidence) => evidence,
         Err(Unacceptable::Malformed(refusal)) => return Err(refusal.into()),
         Err(Unacceptable::WrongSignature) => {
@@ -442,6 +452,7 @@ async fn status(State(Shared { gate, .. }): State<Shared>) -> Answer {
         early_events: status.early_events,
         holds: status.holds.into_iter().map(holds::HoldView::from).collect(),
         store_error: status.store_error,
+        webhook: gate.webhook.as_ref().map(|webhook| webhook.view()),
     };
     Ok(json(StatusCode::OK, &view))
 }

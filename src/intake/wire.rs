@@ -344,6 +344,27 @@ pub struct StatusView {
     /// Why registrations are refused, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_error: Option<String>,
+    /// The webhook, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<WebhookView>,
+}
+
+/// The webhook since the start.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WebhookView {
+    /// Where it listens.
+    pub address: String,
+    /// Pushes that were authentic and are taken note of.
+    pub accepted: u64,
+    /// Pushes that were not answered with 200 here.
+    pub refused: u64,
+    /// Passed on, and answered with 200 there.
+    pub forwarded: u64,
+    /// Passed on, and not answered with 200.
+    pub forward_failures: u64,
+    /// Not passed on: too many were waiting for it.
+    pub forward_dropped: u64,
 }
 
 /// How late first DELETEs left.

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod daemon;
+mod peer;
 mod rig;
 
 mod batch;
@@ -25,3 +26,5 @@ mod pace;
 mod refusals;
 mod stop;
 mod two_daemons;
+mod webhook;
+mod webhook_tee;
