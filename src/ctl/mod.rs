@@ -11,6 +11,7 @@ mod config;
 mod events;
 pub mod exit;
 mod explain;
+mod export;
 mod forecast;
 mod messages;
 mod outcomes;
@@ -77,6 +78,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Plan { config } => reload::plan(&client, &mut out, &config).await,
         Command::Reload => reload::reload(&client, &mut out).await,
         Command::Config => config::print(&client, &mut out).await,
+        Command::Export { output } => export::export(&client, &mut out, output).await,
+        Command::Import { file } => export::import(&client, &mut out, &file).await,
         Command::Status => status::print(&client, &mut out).await,
     };
     // What was printed before a failure belongs before its words.

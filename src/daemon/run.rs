@@ -33,10 +33,10 @@ use crate::store::{Durability, SledStore, StoreError, StoreOptions};
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Why the daemon does not run: what to say, and the exit code that goes with it.
-struct Failure(exit::Code, String);
+pub(super) struct Failure(pub exit::Code, pub String);
 
 impl Failure {
-    fn new(code: exit::Code, error: impl fmt::Display) -> Self {
+    pub(super) fn new(code: exit::Code, error: impl fmt::Display) -> Self {
         Self(code, error.to_string())
     }
 }
@@ -224,7 +224,7 @@ fn client_tokens(config: &Config) -> Result<ClientTokens, Failure> {
     config.webhook.client_token_files.iter().map(read).collect()
 }
 
-fn store_options(config: &Config) -> StoreOptions {
+pub(super) fn store_options(config: &Config) -> StoreOptions {
     StoreOptions {
         cache_bytes: config.store.cache as u64,
         durability: match config.store.durability {

@@ -2,10 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Weak;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::export::{ExportHead, ExportItem, ExportSlice, LogSpan};
+use super::import::Imported;
 use super::pace::RestReason;
 use super::retune::Tuning;
 use crate::model::{
@@ -379,6 +382,9 @@ pub(super) enum Command {
     Retune(Box<Tuning>, Reply<Plan>),
     Forecast { step: Duration, steps: usize, reply: Reply<Forecast> },
     Explain(Identity, Reply<Explained>),
+    Export(Weak<()>, Reply<ExportHead>),
+    ExportSlice(Reply<ExportSlice>),
+    Import(LogSpan, Vec<ExportItem>, Reply<Vec<Result<Imported, Refusal>>>),
     Status(Reply<Status>),
 }
 
@@ -403,7 +409,7 @@ impl Handle {
         Self { commands, outcomes }
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Refusal> {
+    pub(super) async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Refusal> {
         let (reply, answer) = oneshot::channel();
         let gone = || Refusal::unavailable("the daemon is stopping");
         self.commands.send(command(reply)).await.map_err(|_| gone())?;

@@ -23,11 +23,11 @@ use super::desk::Desk;
 use super::events::{self, Unacceptable};
 use super::parse;
 use super::signature::ClientTokens;
-use super::tune;
 use super::wire::{
     AckView, BatchLine, ErrorBody, ErrorView, EventView, LatenessView, ListView, MessageView, OutcomeView,
     OutcomesView, RouteView, StatusView,
 };
+use super::{transfer, tune};
 use crate::engine::{EvidenceEffect, Filter, Handle, Refusal, RefusalKind, StateKind, Verb};
 use crate::model::{AgentId, Identity, MessageId, Timestamp, UseCase, time::wire_duration};
 
@@ -73,7 +73,7 @@ pub struct Gate {
 #[derive(Clone)]
 pub(super) struct Shared {
     pub gate: Arc<Gate>,
-    batches: Arc<Semaphore>,
+    pub batches: Arc<Semaphore>,
 }
 
 /// Everything that can be asked.
@@ -86,6 +86,8 @@ pub fn router(gate: Gate) -> Router {
         .route("/v1/events", post(event))
         .route("/v1/outcomes", get(outcomes))
         .route("/v1/outcomes:ack", post(ack))
+        .route("/v1/export", get(transfer::export))
+        .route("/v1/import", post(transfer::import))
         .route("/v1/status", get(status))
         .route("/v1/forecast", get(tune::forecast))
         .route("/v1/plan", post(tune::plan))

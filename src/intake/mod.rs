@@ -7,11 +7,14 @@
 mod api;
 pub mod desk;
 mod events;
+pub mod export;
 mod parse;
 pub mod server;
 pub mod signature;
 pub mod socket;
+mod transfer;
 mod tune;
 pub mod wire;
 
 pub use api::{Gate, Limits, router};
+pub use transfer::Lines as ExportLines;

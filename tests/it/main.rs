@@ -22,4 +22,5 @@ mod outcomes;
 mod pace;
 mod refusals;
 mod stop;
+mod transfer;
 mod two_daemons;
