@@ -12,6 +12,7 @@ mod config;
 mod events;
 pub mod exit;
 mod explain;
+mod export;
 mod forecast;
 mod holds;
 mod messages;
@@ -82,6 +83,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Config => config::print(&client, &mut out).await,
         Command::Report(args) => report::print(&client, &mut out, args).await,
         Command::Advise(args) => advise::print(&client, &mut out, args).await,
+        Command::Export { output } => export::export(&client, &mut out, output).await,
+        Command::Import { file } => export::import(&client, &mut out, &file).await,
         Command::Status => status::print(&client, &mut out).await,
         Command::Hold(args) => holds::hold(&client, &mut out, args).await,
         Command::Release(args) => holds::release(&client, &mut out, args).await,

@@ -33,10 +33,10 @@ use crate::store::{Durability, SledStore, StoreError, StoreOptions};
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Why the daemon does not run: what to say, and the exit code that goes with it.
-struct Failure(exit::Code, String);
+pub(super) struct Failure(pub exit::Code, pub String);
 
 impl Failure {
-    fn new(code: exit::Code, error: impl fmt::Display) -> Self {
+    pub(super) fn new(code: exit::Code, error: impl fmt::Display) -> Self {
         Self(code, error.to_string())
     }
 }
@@ -227,7 +227,7 @@ fn client(config: &Config) -> Result<RbmClient, platform::SetupError> {
     })
 }
 
-fn store_options(config: &Config) -> StoreOptions {
+pub(super) fn store_options(config: &Config) -> StoreOptions {
     StoreOptions {
         cache_bytes: config.store.cache as u64,
         durability: match config.store.durability {

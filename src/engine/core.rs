@@ -14,9 +14,10 @@ use hdrhistogram::Histogram;
 
 use super::chores::CHORES;
 use super::early::EarlyEvents;
+use super::export::Export;
 use super::handle::{Command, Refusal, Reply};
 use super::hold::Holds;
-use super::lanes::Lanes;
+use super::lanes::{Lanes, with_rule_of};
 use super::pace::{Pace, PaceLimits};
 use super::retune::Tuning;
 use crate::clock::Now;
@@ -153,8 +154,9 @@ pub(super) struct Core<S> {
     pub acked: HashMap<AgentId, Cursor>,
     pub last_cursor: Cursor,
     pub durable_cursor: Cursor,
+    /// Where the outcome log was begun.
     pub store_id: u64,
-    next_seq: u64,
+    pub next_seq: u64,
     lane_id_max: u32,
     /// Records below this `seq` were there when the daemon started, at that time.
     pub boot: (u64, Timestamp),
@@ -162,6 +164,8 @@ pub(super) struct Core<S> {
     durable_ticket: Ticket,
     /// The last that was heard of the disk is that it can't be written.
     pub disk_fails: bool,
+    /// A copy of everything that is being read.
+    pub export: Option<Export>,
     waiting: VecDeque<(Ticket, Waiter)>,
     cursors: VecDeque<(Ticket, Cursor)>,
     pub effects: Vec<Effect>,
@@ -212,6 +216,7 @@ impl<S: Store> Core<S> {
             last_ticket: 0,
             durable_ticket: 0,
             disk_fails: false,
+            export: None,
             waiting: VecDeque::new(),
             cursors: VecDeque::new(),
             effects: Vec::new(),
@@ -319,6 +324,23 @@ impl<S: Store> Core<S> {
                 Ok(explained) => self.reply_when_durable(reply, explained),
                 Err(refusal) => drop(reply.send(Err(refusal))),
             },
+            Command::Export(lease, reply) => match self.begin_export(lease, now.wall) {
+                Ok(head) => self.reply_when_durable(reply, head),
+                Err(refusal) => drop(reply.send(Err(refusal))),
+            },
+            Command::ExportSlice(reply) => match self.export_slice() {
+                // It may not hold what a crash here could take back.
+                Ok(slice) => self.reply_when_durable(reply, slice),
+                Err(refusal) => drop(reply.send(Err(refusal))),
+            },
+            Command::Import(log, items, reply) => {
+                if let Err(error) = self.store.writable() {
+                    let _ = reply.send(Err(Refusal::unavailable(error.to_string())));
+                    return;
+                }
+                let results = self.import(log, items, now.wall);
+                self.reply_when_durable(reply, results);
+            }
             Command::Status(reply) => drop(reply.send(Ok(self.status(now)))),
             Command::Hold(of, reason, reply) => {
                 let held = self.hold(of, reason, now.wall);
@@ -382,6 +404,7 @@ impl<S: Store> Core<S> {
             batch.changes.push(Change::Booked(hour, use_case, counts));
         }
         if !batch.changes.is_empty() {
+            self.save_for_export(&batch.changes);
             let told = batch.changes.iter().any(|change| matches!(change, Change::Outcome(..)));
             self.last_ticket = self.store.append(batch.changes);
             if told {
@@ -479,7 +502,7 @@ impl<S: Store> Core<S> {
         if let Some(id) = self.lanes.id(spec) {
             return Some(id);
         }
-        let policy = Arc::clone(self.policies.get(&spec.use_case)?);
+        let policy = with_rule_of(spec, Arc::clone(self.policies.get(&spec.use_case)?));
         let id = self.lanes.next_id(self.lane_id_max);
         let route = route_of(&mut self.routes, &mut self.route_ids, self.settings.pace, spec, id);
         let held = self.holds.on(spec);

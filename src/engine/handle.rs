@@ -2,12 +2,15 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Weak;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::books::Books;
+use super::export::{ExportHead, ExportItem, ExportSlice, LogSpan};
 use super::hold::{HoldStatus, Which};
+use super::import::Imported;
 use super::pace::RestReason;
 use super::retune::Tuning;
 use crate::model::{
@@ -391,6 +394,9 @@ pub(super) enum Command {
     Forecast { step: Duration, steps: usize, reply: Reply<Forecast> },
     Explain(Identity, Reply<Explained>),
     Books(Duration, Reply<Books>),
+    Export(Weak<()>, Reply<ExportHead>),
+    ExportSlice(Reply<ExportSlice>),
+    Import(LogSpan, Vec<ExportItem>, Reply<Vec<Result<Imported, Refusal>>>),
     Status(Reply<Status>),
     Hold(Selector, Option<Box<str>>, Reply<HoldStatus>),
     Release(Which, Reply<HoldStatus>),

@@ -116,6 +116,11 @@ impl Line {
         self.fence.is_some_and(|fence| place <= fence)
     }
 
+    /// Whether an attempt may have left from this place by now.
+    pub(super) fn may_have_left(&self, place: Place) -> bool {
+        self.fence.max(self.moving_fence).is_some_and(|fence| place <= fence)
+    }
+
     /// The first place that no fence covers, neither one on disk nor one on its way.
     pub(super) fn first_unfenced(&self) -> Option<Place> {
         let covered = self.moving_fence.max(self.fence);
@@ -272,6 +277,9 @@ impl Lanes {
     /// The lane follows its use case's rule again. Lanes of the same kind may then stand side by side; new messages go to one.
     pub(super) fn unpin(&mut self, id: LaneId) -> Option<LaneSpec> {
         let lane = self.by_id.get_mut(&id)?;
+        if self.ids.get(&lane.spec) == Some(&id) {
+            self.ids.remove(&lane.spec);
+        }
         lane.spec.pinned = None;
         self.ids.entry(lane.spec.clone()).or_insert(id);
         Some(lane.spec.clone())

@@ -14,10 +14,14 @@ mod core;
 mod dispatch;
 mod early;
 mod evidence;
+mod export;
+#[cfg(test)]
+mod export_tests;
 mod handle;
 mod hold;
 #[cfg(test)]
 mod hold_tests;
+mod import;
 mod lanes;
 mod pace;
 mod query;
@@ -49,12 +53,14 @@ use crate::store::{Cursor, Snapshot, Store, StoreError, Ticket};
 
 pub use self::books::{Books, UseCaseBooks};
 pub use self::core::Settings;
+pub use self::export::{ExportHead, ExportItem, ExportLease, ExportSlice, LogSpan, export_store};
 pub use self::handle::{
     Described, Draft, Evidence, EvidenceEffect, EvidenceKind, Explained, Filter, Forecast, Handle, Lateness,
     OnConflict, Outcomes, Own, Page, Plan, PlannedUseCase, Refusal, RefusalKind, Registered, RouteStatus, StateKind,
     Status, Verb,
 };
 pub use self::hold::{HoldStatus, Which};
+pub use self::import::Imported;
 pub use self::pace::{PaceLimits, RestReason};
 pub use self::retune::Tuning;
 

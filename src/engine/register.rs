@@ -70,9 +70,7 @@ impl<S: Store> Core<S> {
             traffic_type: draft.traffic_type.unwrap_or(policy.traffic_type),
             pinned: None,
         };
-        if self.lanes.id(&spec).is_none() && self.lanes.len() >= LANES_MAX {
-            return Err(Refusal::unavailable("too many combinations of agent, use case and region are in use"));
-        }
+        self.has_room_for(&spec)?;
         let Some(lane) = self.lane(&spec, batch) else { unreachable!("its use case has a policy: it was just asked") };
         let known = existing.as_ref().map(|(record, _)| record);
         let mut record = Record {
@@ -100,6 +98,13 @@ impl<S: Store> Core<S> {
         }
         self.apply_early(&mut record, now, batch);
         Ok(Registered { created: existing.is_none(), message: self.describe(record) })
+    }
+
+    pub(super) fn has_room_for(&self, spec: &LaneSpec) -> Result<(), Refusal> {
+        if self.lanes.id(spec).is_none() && self.lanes.len() >= LANES_MAX {
+            return Err(Refusal::unavailable("too many combinations of agent, use case and region are in use"));
+        }
+        Ok(())
     }
 
     /// What a registration of a known message comes to: `Some` if it stays as it is.
@@ -132,7 +137,7 @@ impl<S: Store> Core<S> {
     }
 
     /// Evidence that came before the message takes effect right after its registration, in the same write.
-    fn apply_early(&mut self, record: &mut Record, now: Timestamp, batch: &mut Batch) {
+    pub(super) fn apply_early(&mut self, record: &mut Record, now: Timestamp, batch: &mut Batch) {
         let Some(early) = self.early.take(&record.identity, record.phone, &mut batch.changes) else { return };
         let event = match early.kind {
             EarlyKind::Delivered => Event::Delivered,

@@ -1,8 +1,10 @@
 //! What agents are told of a message: its outcome, its grant, and the message as it is.
 
+use aws_lc_rs::digest;
+
 use super::core::{Batch, Core};
 use super::handle::Described;
-use crate::model::{self, Outcome, Record, Report, Timestamp};
+use crate::model::{self, Identity, Outcome, Record, Report, Timestamp};
 use crate::store::{Change, Entry, EntryKind, Store};
 
 impl<S: Store> Core<S> {
@@ -36,7 +38,7 @@ impl<S: Store> Core<S> {
             deadline: record.deadline.unwrap_or(now),
             lateness: record.attempts.lateness,
             grant: record.grant,
-            grant_id: record.grant.map(|_| self.grant_id(record).into()),
+            grant_id: record.grant.map(|_| grant_id(record).into()),
             fallback: record.grant.and(record.fallback.clone()),
             tags: record.tags.clone(),
             detail: if outcome == Outcome::Failed { record.trail.iter().rev().find_map(why) } else { None },
@@ -49,11 +51,6 @@ impl<S: Store> Core<S> {
         }
     }
 
-    /// The same for a message's whole life, and for no other message of any store: the idempotency key of its SMS.
-    pub(super) fn grant_id(&self, record: &Record) -> String {
-        format!("{:016x}-{:x}", self.store_id, record.seq)
-    }
-
     pub(super) fn is_acked(&self, record: &Record) -> bool {
         let acked = self.acked.get(&record.identity.agent).copied().unwrap_or(0);
         record.grant.is_some_and(|grant| grant.cursor > 0 && grant.cursor <= acked)
@@ -64,10 +61,23 @@ impl<S: Store> Core<S> {
         Described {
             deadline: record.deadline(&lane.policy),
             lane: lane.spec.clone(),
-            grant_id: record.grant.map(|_| self.grant_id(&record)),
+            grant_id: record.grant.map(|_| grant_id(&record)),
             grant_acked: self.is_acked(&record),
             hold: self.hold_on(&record).cloned(),
             record,
         }
     }
+}
+
+/// The same for a message's whole life, also in a store that takes it over, and for no other message: the idempotency key
+/// of its SMS. An id that is used again after its message was purged is another registration.
+fn grant_id(record: &Record) -> String {
+    let Identity { agent, message_id } = &record.identity;
+    let mut digest = digest::Context::new(&digest::SHA256);
+    digest.update(&(agent.as_str().len() as u64).to_be_bytes());
+    digest.update(agent.as_str().as_bytes());
+    digest.update(&record.registered_at.millis().to_be_bytes());
+    digest.update(message_id.as_str().as_bytes());
+    let half = digest.finish().as_ref().first_chunk().copied().unwrap_or_default();
+    format!("{:032x}", u128::from_be_bytes(half))
 }

@@ -24,12 +24,12 @@ use super::desk::Desk;
 use super::events::{self, Unacceptable};
 use super::holds;
 use super::parse;
-use super::tune;
 use super::webhook::{Setup, Webhook};
 use super::wire::{
     AckView, BatchLine, ErrorBody, ErrorView, EventView, LatenessView, ListView, MessageView, OutcomeView,
     OutcomesView, RouteView, StatusView,
 };
+use super::{transfer, tune};
 use crate::engine::{EvidenceEffect, Filter, Handle, Refusal, RefusalKind, StateKind, Verb};
 use crate::model::{AgentId, Identity, MessageId, Timestamp, UseCase, time::wire_duration};
 
@@ -77,7 +77,7 @@ pub struct Gate {
 #[derive(Clone)]
 pub(super) struct Shared {
     pub gate: Arc<Gate>,
-    batches: Arc<Semaphore>,
+    pub batches: Arc<Semaphore>,
 }
 
 /// Everything that can be asked.
@@ -93,6 +93,8 @@ pub fn router(gate: Gate) -> Router {
         .route("/v1/holds", post(holds::hold).get(holds::list))
         .route("/v1/holds:release", post(holds::release))
         .route("/v1/holds/{hold}", post(holds::act))
+        .route("/v1/export", get(transfer::export))
+        .route("/v1/import", post(transfer::import))
         .route("/v1/status", get(status))
         .route("/v1/forecast", get(tune::forecast))
         .route("/v1/report", get(books::report))

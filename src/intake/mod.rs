@@ -8,13 +8,16 @@ mod api;
 pub mod books;
 pub mod desk;
 mod events;
+pub mod export;
 pub mod holds;
 mod parse;
 pub mod server;
 pub mod signature;
 pub mod socket;
+mod transfer;
 mod tune;
 pub mod webhook;
 pub mod wire;
 
 pub use api::{Gate, Limits, router};
+pub use transfer::Lines as ExportLines;

@@ -184,7 +184,7 @@ impl From<Described> for MessageView {
     }
 }
 
-fn raw(text: Option<Box<str>>) -> Option<Box<RawValue>> {
+pub(super) fn raw(text: Option<Box<str>>) -> Option<Box<RawValue>> {
     text.and_then(|text| RawValue::from_string(text.into()).ok())
 }
 
@@ -632,18 +632,18 @@ impl From<Refusal> for ErrorBody {
     }
 }
 
-mod optional_duration {
+pub(super) mod optional_duration {
     use std::time::Duration;
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
     use super::wire_duration;
 
-    pub(super) fn serialize<S: Serializer>(span: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::intake) fn serialize<S: Serializer>(span: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
         span.map(wire_duration::show).serialize(to)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    pub(in crate::intake) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
         let text = Option::<String>::deserialize(from)?;
         text.map(|text| wire_duration::parse(&text).map_err(de::Error::custom)).transpose()
     }

@@ -20,6 +20,7 @@ pub(super) enum Logged {
     Put { from: Option<Position>, at: Position, hash: IdentityHash, record: Bytes },
     Remove { at: Position, hash: IdentityHash },
     Outcome(Cursor, Bytes),
+    ContinueLog(u64, Cursor),
     TrimOutcomes(Cursor),
     Acked(AgentId, Cursor),
     Fence(LaneId, Queue, Option<Place>),
@@ -69,6 +70,8 @@ pub(super) enum StoredChange<'a> {
     Booked(#[n(0)] u32, #[b(1)] &'a str, #[n(2)] Vec<(u16, i64)>),
     #[n(21)]
     Unbooked(#[n(0)] u32),
+    #[n(22)]
+    ContinueLog(#[n(0)] u64, #[n(1)] u64),
 }
 
 impl From<Change> for Logged {
@@ -83,6 +86,7 @@ impl From<Change> for Logged {
             },
             Change::Remove { identity, at } => Self::Remove { at, hash: IdentityHash::of(&identity) },
             Change::Outcome(cursor, entry) => Self::Outcome(cursor, codec::encode_entry(&entry)),
+            Change::ContinueLog { store_id, after } => Self::ContinueLog(store_id, after),
             Change::TrimOutcomes(cursor) => Self::TrimOutcomes(cursor),
             Change::Acked(agent, cursor) => Self::Acked(agent, cursor),
             Change::Fence(lane, queue, place) => Self::Fence(lane, queue, place),
@@ -106,6 +110,7 @@ impl Logged {
             }
             Self::Remove { at, hash } => StoredChange::Remove(position_bytes(at), hash.0),
             Self::Outcome(cursor, entry) => StoredChange::Outcome(*cursor, entry),
+            Self::ContinueLog(store_id, after) => StoredChange::ContinueLog(*store_id, *after),
             Self::TrimOutcomes(cursor) => StoredChange::TrimOutcomes(*cursor),
             Self::Acked(agent, cursor) => StoredChange::Acked(agent.as_str(), *cursor),
             Self::Fence(lane, queue, place) => {
@@ -138,6 +143,7 @@ impl TryFrom<StoredChange<'_>> for Logged {
             },
             StoredChange::Remove(at, hash) => Self::Remove { at: read_position(&at)?, hash: IdentityHash(hash) },
             StoredChange::Outcome(cursor, entry) => Self::Outcome(cursor, entry.into()),
+            StoredChange::ContinueLog(store_id, after) => Self::ContinueLog(store_id, after),
             StoredChange::TrimOutcomes(cursor) => Self::TrimOutcomes(cursor),
             StoredChange::Acked(agent, cursor) => Self::Acked(AgentId::new(agent).map_err(corrupt)?, cursor),
             StoredChange::Fence(lane, queue, place) => Self::Fence(

@@ -53,9 +53,10 @@ impl MemoryStore {
                 self.identities.remove(&identity);
             }
             Change::Outcome(cursor, entry) => {
-                known.last_cursor = cursor;
+                known.last_cursor = known.last_cursor.max(cursor);
                 self.outcomes.insert(cursor, *entry);
             }
+            Change::ContinueLog { store_id, after } => (known.store_id, known.last_cursor) = (store_id, after),
             Change::TrimOutcomes(cursor) => self.outcomes = self.outcomes.split_off(&(cursor + 1)),
             Change::Acked(agent, cursor) => {
                 known.acked.retain(|(other, _)| *other != agent);

@@ -67,8 +67,15 @@ pub enum Change {
         /// Where it stood.
         at: Position,
     },
-    /// The next entry of the outcome log.
+    /// The next entry of the outcome log; in an import also one that was left out before.
     Outcome(Cursor, Box<Entry>),
+    /// The outcome log goes on where another store's began, behind that entry. Only where there is no log yet.
+    ContinueLog {
+        /// Whose log it is.
+        store_id: u64,
+        /// The entry before its first one.
+        after: Cursor,
+    },
     /// Entries up to this one are not needed any more.
     TrimOutcomes(Cursor),
     /// An agent has taken note of all outcomes up to this one.
@@ -103,7 +110,8 @@ pub struct EarlyEvent {
 }
 
 /// What an early event says.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[repr(u8)]
 pub enum EarlyKind {
     /// The platform's own ttl took the message.
@@ -162,7 +170,7 @@ pub enum EntryKind {
 /// What a store knows when it is opened: little, and none of it grows with the messages.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Snapshot {
-    /// Random and made with the store; keeps grant ids of two hosts apart.
+    /// Random and made with the store: which outcome log this is. A store that continues the log of another has its id.
     pub store_id: u64,
     /// The lanes.
     pub lanes: Vec<(LaneId, LaneSpec)>,

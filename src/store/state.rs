@@ -129,7 +129,10 @@ impl Facts {
                 *self.counts.entry((at.lane, at.queue)).or_default() += 1;
             }
             Logged::Remove { at, .. } => self.left(at),
-            Logged::Outcome(cursor, _) => self.last_cursor = *cursor,
+            Logged::Outcome(cursor, _) => self.last_cursor = self.last_cursor.max(*cursor),
+            Logged::ContinueLog(store_id, after) => {
+                (self.store_id, self.last_cursor, self.trimmed) = (*store_id, *after, *after);
+            }
             Logged::TrimOutcomes(cursor) => self.trimmed = self.trimmed.max(*cursor),
             Logged::Acked(agent, cursor) => drop(self.acked.insert(agent.clone(), *cursor)),
             Logged::Fence(lane, queue, Some(place)) => drop(self.fences.insert((*lane, *queue), *place)),
@@ -188,8 +191,9 @@ impl State {
             Logged::Outcome(cursor, entry) => young.put(Key::Outcome(cursor), entry, false),
             // What the runs hold of them is hidden by the mark, and left out when they are merged.
             Logged::TrimOutcomes(cursor) => young.trim_outcomes(cursor),
-            Logged::Lane(..) | Logged::Acked(..) | Logged::Fence(..) | Logged::Booked(..) | Logged::Unbooked(_) => {}
-            Logged::Early(_) | Logged::EarlyGone(_) | Logged::Hold(_) | Logged::HoldGone(_) => {}
+            Logged::Lane(..) | Logged::ContinueLog(..) | Logged::Acked(..) | Logged::Fence(..) | Logged::Booked(..) => {
+            }
+            Logged::Early(_) | Logged::EarlyGone(_) | Logged::Hold(_) | Logged::HoldGone(_) | Logged::Unbooked(_) => {}
         }
     }
 }

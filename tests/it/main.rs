@@ -25,6 +25,7 @@ mod outcomes;
 mod pace;
 mod refusals;
 mod stop;
+mod transfer;
 mod two_daemons;
 mod webhook;
 mod webhook_tee;

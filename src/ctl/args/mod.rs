@@ -231,6 +231,39 @@ Examples:
 
 There is nothing secret in it: secrets are in files, and these are only named.")]
     Config,
+    /// Write out everything the daemon keeps, as lines of JSON
+    #[command(after_help = "\
+All of it as of one instant, while the daemon goes on: messages, outcomes, what
+was acknowledged. The last line is a trailer: a file without it is cut off.
+Phone numbers are in it, so the file is its owner's only.
+
+Examples:
+  revokectl export --output backup.ndjson
+  revokectl export | zstd > backup.ndjson.zst
+
+To move to another host, stop the daemon and use `revoked export` there: a
+daemon that runs goes on revoking what it has exported.")]
+    Export {
+        /// Where to; appears when it is whole [default: standard output]
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Take over what an export holds; what is here already is left as it is
+    #[command(after_help = "\
+Lines that are refused are named, harm no other, and make the exit code 1. An
+import that broke off can be done again: what is here is passed over.
+
+Examples:
+  revokectl import backup.ndjson
+  zstd -dc backup.ndjson.zst | revokectl import -
+
+Every use case needs its policy here. Outcomes, acknowledgements and grants go
+only into a store that has no outcomes yet: import before agents use it.")]
+    Import {
+        /// The export; - is standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Show how the daemon is doing
     #[command(after_help = "\
 Examples:
