@@ -34,6 +34,8 @@ pub(super) struct Reloader {
     pub since: Timestamp,
     pub engine: Handle,
     pub logs: Logs,
+    /// The hash of the file when it was last looked at because it changed; what could not be read has none.
+    pub looked_at: Option<String>,
     /// How the last reload went.
     pub last: Option<LastReloadView>,
 }
@@ -53,7 +55,10 @@ impl Reloader {
                 _ = hangup.recv() => self.told_to("SIGHUP").await,
                 Some(()) = changed.recv() => {
                     become_quiet(&mut changed).await;
-                    self.told_to("the file changed").await;
+                    // Most notices are about other files beside it.
+                    if self.is_new().await {
+                        self.told_to("the file changed").await;
+                    }
                 }
                 Some(request) = requests.recv() => match request {
                     // Whoever asked and went away is not missed.
@@ -72,6 +77,14 @@ impl Reloader {
             Ok(_) => info!("{why}: the configuration is the same"),
             Err(refusal) => error!("{why}: the configuration stays as it was: {}", refusal.message),
         }
+    }
+
+    /// Whether the file is another one than was last looked at.
+    async fn is_new(&mut self) -> bool {
+        let path = self.path.clone();
+        let read = tokio::task::spawn_blocking(move || config::hash_of(&path));
+        let found = read.await.ok().flatten();
+        found != std::mem::replace(&mut self.looked_at, found.clone())
     }
 
     async fn reload(&mut self) -> Result<ReloadView, Refusal> {
@@ -96,6 +109,7 @@ impl Reloader {
         let read = tokio::task::spawn_blocking(move || config::load(&path, &Env::of_process(), clock::wall()));
         let loaded = read.await.map_err(|error| Refusal::unavailable(error.to_string()))?;
         let new = loaded.map_err(|report| unusable(&report))?;
+        self.looked_at = Some(new.hash.clone());
         if new.hash == self.current.hash {
             return Ok(view(&new, false, &[], Plan::default()));
         }
