@@ -14,6 +14,10 @@ mod early;
 mod evidence;
 mod handle;
 mod lanes;
+mod latency;
+mod load;
+#[cfg(test)]
+mod load_tests;
 mod pace;
 mod query;
 mod register;
@@ -44,7 +48,7 @@ use crate::store::{Cursor, Snapshot, Store, StoreError, Ticket};
 
 pub use self::core::Settings;
 pub use self::handle::{
-    Described, Draft, Evidence, EvidenceEffect, EvidenceKind, Explained, Filter, Forecast, Handle, Lateness,
+    Described, Draft, Evidence, EvidenceEffect, EvidenceKind, Explained, Filter, Forecast, Handle, Lateness, Load,
     OnConflict, Outcomes, Own, Page, Plan, PlannedUseCase, Refusal, RefusalKind, Registered, RouteStatus, StateKind,
     Status, Verb,
 };
