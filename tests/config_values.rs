@@ -226,6 +226,9 @@ fn keys_in_example(section: &str) -> BTreeSet<String> {
     let mut inside = false;
     for line in EXAMPLE.lines() {
         if let Some(header) = line.trim_start_matches('#').strip_prefix('[') {
+            // A table within is a key of the one around it.
+            let within = header.strip_prefix(section).and_then(|name| name.strip_prefix('.'));
+            keys.extend(within.and_then(|name| name.split('.').next()).map(str::to_owned));
             inside = header.trim_end_matches(']') == section || section.ends_with('.') && header.starts_with(section);
         } else if let Some((key, _)) = line.trim_start_matches('#').split_once(" = ")
             && inside

@@ -20,6 +20,7 @@ mod list;
 mod lost_answer;
 mod outcomes;
 mod pace;
+mod proxy;
 mod refusals;
 mod stop;
 mod two_daemons;
