@@ -224,6 +224,60 @@ fn credentials_are_missed_wherever_the_requests_go() {
 }
 
 #[test]
+fn a_mistake_in_an_account_is_named_and_pointed_at() {
+    let account = |name: &str, agents: &str| {
+        format!("[platform.accounts.{name}]\ncredentials = \"/{name}.json\"\nagents = {agents}\n")
+    };
+    for (text, title, place) in [
+        (
+            account("a", "[\"x\"]") + &account("b", "[\"x@rbm.goog\"]"),
+            "two accounts for agent \"x\"",
+            "[\"x@rbm.goog\"]",
+        ),
+        (account("a", "[\"x\", \"x\"]"), "invalid value for `platform.accounts.a.agents`", "[\"x\", \"x\"]"),
+        (account("a", "[]"), "invalid value for `platform.accounts.a.agents`", "[]"),
+        (account("a", "\"x\""), "invalid value for `platform.accounts.a.agents`", "\"x\""),
+        (account("'a b'", "[\"x\"]"), "invalid name in `platform.accounts.a b`", "'a b'"),
+        (
+            "[platform.accounts.a]\nagents = [\"x\"]\n".to_owned(),
+            "no `credentials` in [platform.accounts.a]",
+            "[platform.accounts.a]",
+        ),
+        (
+            "[platform.accounts.a]\ncredentials = \"/a\"\n".to_owned(),
+            "no `agents` in [platform.accounts.a]",
+            "[platform.accounts.a]",
+        ),
+        (
+            "[platform.accounts.a]\ncredentials = \"x/y\"\nagents = [\"x\"]\n".to_owned(),
+            "invalid value for `platform.accounts.a.credentials`",
+            "\"x/y\"",
+        ),
+        ("[platform]\naccounts = 1\n".to_owned(), "`platform.accounts` is not a table", "1"),
+    ] {
+        let text = format!("{text}{OTP}");
+        let told = told(&text);
+        assert_eq!(told, [(Level::Error, title.to_owned(), place.to_owned())], "{text}");
+    }
+    let gone = Env {
+        readable: |path| if path.starts_with("/run") { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) },
+        ..env()
+    };
+    let text = format!("{}{OTP}", account("a", "[\"x\"]"));
+    let unreadable = config::parse("config.toml", &text, &gone, now()).unwrap_err();
+    assert_eq!(unreadable.problems()[0].title, "can't read /a.json");
+}
+
+#[test]
+fn the_name_of_a_credential_needs_the_directory_that_systemd_makes() {
+    let text = format!("[platform]\ncredentials = \"brand.json\"\n{OTP}");
+    let nowhere = Env { credentials_directory: None, ..env() };
+    let problem = config::parse("config.toml", &text, &nowhere, now()).unwrap_err().problems()[0].clone();
+    assert_eq!(problem.title, "no credential \"brand.json\": $CREDENTIALS_DIRECTORY is not set");
+    assert!(problem.help.unwrap().contains("LoadCredential=brand.json:"));
+}
+
+#[test]
 fn a_socket_path_that_the_kernel_cannot_take_is_an_error() {
     let long = Env { system: false, xdg_runtime_dir: Some(format!("/{}", "x".repeat(100)).into()), ..env() };
     let refused = config::parse("config.toml", OTP, &long, now()).unwrap_err();

@@ -1,5 +1,6 @@
 //! Each section of the file but the use cases: its values, their defaults, and what must hold between them.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,8 +11,8 @@ use super::civil::Positive;
 use super::env::Env;
 use super::report::Problem;
 use super::section::Section;
-use super::value::{Bytes, Choice, Count, Directives, Listen, Mode, Target, in_the_clear};
-use crate::model::Region;
+use super::value::{Bytes, Choice, Count, Directives, Listen, Mode, SecretFile, Target, in_the_clear};
+use crate::model::{AgentId, Region};
 
 /// What the kernel takes for the path of a unix socket: `sun_path` less its final zero.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -101,8 +102,10 @@ impl Choice for Durability {
 /// `[platform]`: how the RBM platform is reached.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Platform {
-    /// The key of the service account, a JSON file.
-    pub credentials: PathBuf,
+    /// The key of the service account for all agents that no account names, a JSON file.
+    pub credentials: Option<PathBuf>,
+    /// Accounts of other partners.
+    pub accounts: Vec<Account>,
     /// In place of Google's hosts: the sandbox, or a gateway. Scheme, host and port only.
     pub endpoint: Option<Url>,
     /// Certificates to trust besides those of the system, in PEM.
@@ -115,10 +118,20 @@ pub struct Platform {
     pub default_region: Region,
 }
 
+/// `[platform.accounts.NAME]`: a service account that speaks for some agents only.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Account {
+    /// Its key, a JSON file.
+    pub credentials: PathBuf,
+    /// For whom it speaks.
+    pub agents: Vec<AgentId>,
+}
+
 impl Platform {
     pub(super) fn read(section: &mut Section<'_>, env: &Env) -> Self {
-        let platform = Self {
+        let mut platform = Self {
             credentials: credentials(section, env),
+            accounts: Vec::new(),
             endpoint: section.find("endpoint"),
             ca_file: section.find("ca_file"),
             connect_timeout: section.get("connect_timeout", Positive(Duration::from_secs(5))).0,
@@ -132,34 +145,79 @@ impl Platform {
             let problem = Problem::error("a connection can't take longer than its request");
             section.problem_at("connect_timeout", problem, "more than `request_timeout`");
         }
+        let mut named = BTreeMap::new();
+        let accounts = section.tables("accounts", |account| Account::read(account, env, &mut named));
+        platform.accounts = accounts.into_iter().flatten().collect();
         platform
     }
 }
 
-/// The path of the key. There is always one: the sandbox checks its tokens as well.
-fn credentials(section: &mut Section<'_>, env: &Env) -> PathBuf {
-    let path = match env.credentials() {
-        Some(default) => Some(section.get_or("credentials", default)),
+impl Account {
+    /// `None` if it is of no use, which has been reported then. `named` has the agents of the accounts before it.
+    fn read(section: &mut Section<'_>, env: &Env, named: &mut BTreeMap<AgentId, String>) -> Option<Self> {
+        let credentials = section.find("credentials").and_then(|file| secret(section, env, "credentials", file));
+        let agents: Option<Vec<AgentId>> = section.find("agents");
+        for key in ["credentials", "agents"] {
+            if section.span(key).is_none() {
+                let problem = Problem::error(format!("no `{key}` in [{}]", section.name())).help(
+                    "an account is a key file and the agents it speaks for:\n\
+                     credentials = \"/etc/revoked/brand.json\"\n\
+                     agents = [\"brand-bot\"]",
+                );
+                section.problem_at(key, problem, format!("`{key}` is missing"));
+            }
+        }
+        for agent in agents.iter().flatten() {
+            if let Some(other) = named.insert(agent.clone(), section.name().to_owned()) {
+                let problem = Problem::error(format!("two accounts for agent \"{agent}\""))
+                    .help("strike it off one of them: each agent has one account");
+                section.problem_at("agents", problem, format!("[{other}] names it as well"));
+            }
+        }
+        Some(Self { credentials: credentials?, agents: agents? })
+    }
+}
+
+/// The path of the key. There is always one, unless accounts speak for all agents: the sandbox checks its tokens as well.
+fn credentials(section: &mut Section<'_>, env: &Env) -> Option<PathBuf> {
+    let accounts = section.span("accounts").is_some();
+    // Beside accounts it need not be there.
+    let default = env.credentials().filter(|(path, _)| !accounts || (env.readable)(path).is_ok());
+    let file = match default {
+        Some((path, origin)) => Some(section.get_or("credentials", (SecretFile(path), origin))),
         None => section.find("credentials"),
     };
-    match path {
-        Some(path) => {
-            readable(section, env, "credentials", &path);
-            path
-        }
-        None => {
-            // A wrong one has been reported already.
-            if section.span("credentials").is_none() {
-                let problem = Problem::error("no credentials for the platform").help(
-                    "set `credentials` in [platform] to the path of the service account's \
-                     key, or have systemd hand it over:\n\
-                     LoadCredential=service-account.json:/path/to/key.json",
-                );
-                section.problem_at("credentials", problem, "`credentials` is missing");
-            }
-            PathBuf::new()
-        }
+    if let Some(file) = file {
+        return secret(section, env, "credentials", file);
     }
+    // A wrong one has been reported already.
+    if !accounts && section.span("credentials").is_none() {
+        let problem = Problem::error("no credentials for the platform").help(
+            "set `credentials` in [platform] to the path of the service account's \
+             key, or have systemd hand it over:\n\
+             LoadCredential=service-account.json:/path/to/key.json",
+        );
+        section.problem_at("credentials", problem, "`credentials` is missing");
+    }
+    None
+}
+
+/// Where a secret file is, if it can be read.
+fn secret(section: &mut Section<'_>, env: &Env, key: &str, SecretFile(path): SecretFile) -> Option<PathBuf> {
+    let path = match &env.credentials_directory {
+        _ if path.is_absolute() => path,
+        Some(directory) => directory.join(path),
+        None => {
+            let name = path.display();
+            let problem = Problem::error(format!("no credential \"{name}\": $CREDENTIALS_DIRECTORY is not set")).help(
+                format!("write the whole path, or have systemd hand it over:\nLoadCredential={name}:/path/to/{name}"),
+            );
+            section.problem_at(key, problem, "only a name");
+            return None;
+        }
+    };
+    readable(section, env, key, &path);
+    Some(path)
 }
 
 /// `[pace]`: how hard the platform is pressed.

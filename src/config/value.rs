@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 use url::{Host, Url};
 
 use super::near;
-use crate::model::{AppliesTo, Missed, OnUnknown, Region, TrafficType};
+use crate::model::{AgentId, AppliesTo, Missed, OnUnknown, Region, TrafficType};
 
 /// Something that can stand behind a `=`.
 pub(super) trait Value: Sized {
@@ -135,6 +135,49 @@ impl Value for Vec<PathBuf> {
 
     fn show(&self) -> toml::Value {
         self.iter().map(Value::show).collect::<Vec<_>>().into()
+    }
+}
+
+/// A file with something secret in it: a path, or the name it has in systemd's `$CREDENTIALS_DIRECTORY`.
+#[derive(Clone)]
+pub(super) struct SecretFile(pub(super) PathBuf);
+
+impl Value for SecretFile {
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        let expected = "a path that begins with '/', or the name of a credential of systemd (LoadCredential=)";
+        let text = text(value, expected)?;
+        // systemd.exec(5): the name of a credential is the name of a file.
+        let is_name = !text.is_empty() && !text.contains('/') && text != "." && text != "..";
+        if text.contains('\0') || !(text.starts_with('/') || is_name) {
+            return Err(Wrong::new("neither absolute nor a plain name").expected(expected));
+        }
+        Ok(Self(text.into()))
+    }
+
+    fn show(&self) -> toml::Value {
+        self.0.show()
+    }
+}
+
+/// Agents by their ids, each once.
+impl Value for Vec<AgentId> {
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        let expected = "an array of agent ids such as [\"welcome-bot\"]";
+        let all = value.as_array().ok_or_else(|| Wrong::found(value, expected))?;
+        let mut agents = Vec::new();
+        for one in all {
+            let agent =
+                AgentId::new(text(one.get_ref(), expected)?).map_err(|why| Wrong::new("not agent ids").help(why))?;
+            if agents.contains(&agent) {
+                return Err(Wrong::new(format!("\"{agent}\" is named twice")));
+            }
+            agents.push(agent);
+        }
+        if agents.is_empty() { Err(Wrong::new("nobody is named").expected(expected)) } else { Ok(agents) }
+    }
+
+    fn show(&self) -> toml::Value {
+        self.iter().map(|agent| toml::Value::from(agent.as_str())).collect::<Vec<_>>().into()
     }
 }
 

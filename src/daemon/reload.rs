@@ -39,6 +39,8 @@ pub(super) struct Reloader {
     pub logs: Logs,
     /// What the webhook works with.
     pub pushes: watch::Sender<Arc<Setup>>,
+    /// The hash of the file when it was last looked at because it changed; what could not be read has none.
+    pub looked_at: Option<String>,
     /// How the last reload went.
     pub last: Option<LastReloadView>,
 }
@@ -58,7 +60,10 @@ impl Reloader {
                 _ = hangup.recv() => self.told_to("SIGHUP").await,
                 Some(()) = changed.recv() => {
                     become_quiet(&mut changed).await;
-                    self.told_to("the file changed").await;
+                    // Most notices are about other files beside it.
+                    if self.is_new().await {
+                        self.told_to("the file changed").await;
+                    }
                 }
                 Some(request) = requests.recv() => match request {
                     // Whoever asked and went away is not missed.
@@ -77,6 +82,14 @@ impl Reloader {
             Ok(_) => info!("{why}: the configuration is the same; tokens and certificates were read again"),
             Err(refusal) => error!("{why}: the configuration stays as it was: {}", refusal.message),
         }
+    }
+
+    /// Whether the file is another one than was last looked at.
+    async fn is_new(&mut self) -> bool {
+        let path = self.path.clone();
+        let read = tokio::task::spawn_blocking(move || config::hash_of(&path));
+        let found = read.await.ok().flatten();
+        found != std::mem::replace(&mut self.looked_at, found.clone())
     }
 
     async fn reload(&mut self) -> Result<ReloadView, Refusal> {
@@ -105,6 +118,7 @@ impl Reloader {
         };
         let read = tokio::task::spawn_blocking(read).await;
         let (new, setup) = read.map_err(|error| Refusal::unavailable(error.to_string()))??;
+        self.looked_at = Some(new.hash.clone());
         if new.hash == self.current.hash {
             // The files it names may say something new all the same: a token is rotated, a certificate renewed.
             self.pushes.send_replace(Arc::new(setup));

@@ -151,6 +151,7 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
     };
     let reloader = Reloader {
         path: path.to_owned(),
+        looked_at: Some(loaded.hash.clone()),
         current: loaded,
         since: started_at,
         engine: handle.clone(),
@@ -215,8 +216,13 @@ fn start_engine(
 
 fn client(config: &Config) -> Result<RbmClient, platform::SetupError> {
     let from = &config.platform;
+    let account = |account: &config::Account| platform::Account {
+        key_file: account.credentials.clone(),
+        agents: account.agents.clone(),
+    };
     RbmClient::new(platform::Settings {
         key_file: from.credentials.clone(),
+        accounts: from.accounts.iter().map(account).collect(),
         endpoint: from.endpoint.as_ref().map(ToString::to_string),
         ca_file: from.ca_file.clone(),
         timeouts: platform::Timeouts {

@@ -29,6 +29,9 @@ use crate::model::{
 use crate::platform::Order;
 use crate::store::{Change, Cursor, Snapshot, Store, StoreError, Ticket};
 
+/// The outcome log is trimmed in strides, so that it does not cost a change for each entry.
+pub(super) const TRIM_EVERY: u64 = 1024;
+
 /// What the configuration says about the engine.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Settings {
@@ -94,6 +97,10 @@ pub(super) struct Route {
     pub region: Region,
     pub pace: Pace,
     pub lanes: Vec<LaneId>,
+    /// The wall clock stepped, or was not ours to see: waits may be longer than they can be.
+    pub stepped: bool,
+    /// When its load was last looked at, on the monotonic clock, and whether it was behind then.
+    pub load: (Duration, bool),
     /// First attempts let go; every so many of them the oldest goes first, whatever its class.
     pub picks: u64,
 }
@@ -105,6 +112,8 @@ pub(super) struct Flight {
     /// Where the store has it: it is not moved for the attempt alone.
     pub stored_at: Position,
     pub route: usize,
+    /// When it left, on the monotonic clock.
+    pub left: Duration,
 }
 
 /// Changes that go to the store as one.
@@ -171,6 +180,11 @@ pub(super) struct Core<S> {
     pub effects: Vec<Effect>,
     pub random: fastrand::Rng,
     pub settled: BTreeMap<Outcome, u64>,
+    /// Up to where the outcome log was trimmed since the start, how many of those nobody had taken note of, and whether that is
+    /// so just now.
+    pub trimmed: Cursor,
+    pub lost_outcomes: u64,
+    pub losing: bool,
     pub lateness: Histogram<u64>,
     /// The configuration in force.
     pub config_hash: Box<str>,
@@ -192,6 +206,7 @@ impl<S: Store> Core<S> {
     ) -> Result<Self, String> {
         let Tuning { policies, settings, config_hash } = tuning;
         let policy_since = policies.iter().map(|(name, _)| (name.clone(), (config_hash.clone(), now))).collect();
+        let kept_at_most = settings.outcomes_max.saturating_add(TRIM_EVERY);
         let mut core = Self {
             store,
             policies: Arc::new(policies),
@@ -222,6 +237,9 @@ impl<S: Store> Core<S> {
             effects: Vec::new(),
             random,
             settled: BTreeMap::new(),
+            trimmed: snapshot.last_cursor.saturating_sub(kept_at_most),
+            lost_outcomes: 0,
+            losing: false,
             // Up to a day, in milliseconds, three digits: a few tens of kilobytes.
             lateness: Histogram::new_with_max(24 * 3600 * 1000, 3).unwrap_or_else(|_| unreachable!("bounds are valid")),
             settings,
@@ -254,7 +272,10 @@ impl<S: Store> Core<S> {
             Input::Wake(route) => {
                 self.dirty.insert(route);
             }
-            Input::ClockStepped => self.dirty.extend(0..self.routes.len()),
+            Input::ClockStepped => {
+                self.routes.iter_mut().for_each(|route| route.stepped = true);
+                self.dirty.extend(0..self.routes.len());
+            }
         }
     }
 
@@ -537,7 +558,15 @@ fn route_of(
 ) -> usize {
     let id = *ids.entry((spec.agent.clone(), spec.region)).or_insert_with(|| {
         let (agent, region) = (spec.agent.clone(), spec.region);
-        routes.push(Route { agent, region, pace: Pace::new(limits), lanes: Vec::new(), picks: 0 });
+        routes.push(Route {
+            agent,
+            region,
+            pace: Pace::new(limits),
+            lanes: Vec::new(),
+            stepped: true,
+            load: Default::default(),
+            picks: 0,
+        });
         routes.len() - 1
     });
     routes[id].lanes.push(lane);

@@ -9,9 +9,10 @@ use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
 use super::core::{Batch, Core, Effect, Flight};
+use super::lanes::FENCE_LOW;
 use super::pace::{self, Permit};
 use crate::clock::Now;
-use crate::model::{Answer, Event, LaneId, Missed, Position, Queue, Record, Timestamp, TrafficType};
+use crate::model::{Answer, Event, LaneId, Missed, Place, Position, Queue, Record, Timestamp, TrafficType, retry};
 use crate::platform::Order;
 use crate::store::{Change, Store, StoreError};
 
@@ -64,11 +65,16 @@ impl<S: Store> Core<S> {
             for queue in Queue::ALL.into_iter().filter(|queue| queue.is_timed()) {
                 self.refill(lane, queue)?;
             }
+            if self.routes[route].stepped {
+                again |= self.cap_waits(lane, now.wall)?;
+            }
             again |= self.end_windows(lane, now.wall)?;
             again |= self.purge(lane, now.wall)?;
         }
-        self.move_fences(route, now.wall);
+        self.routes[route].stepped &= again;
+        self.move_fences(route, now);
         let blocked = self.dispatch(route, now)?;
+        self.watch_load(route, now);
         if again {
             return Ok(Some(Duration::ZERO));
         }
@@ -110,6 +116,44 @@ impl<S: Store> Core<S> {
         }
         self.commit(batch);
         Ok(true)
+    }
+
+    /// After a step back of the wall clock, what waits for an instant of it would wait that much longer: none waits longer
+    /// than it could have if it had begun just now. True if there are more than one stride takes.
+    fn cap_waits(&mut self, lane: LaneId, now: Timestamp) -> Result<bool, StoreError> {
+        let Some(settle) = self.lanes.get(lane).map(|lane| lane.policy.settle) else { return Ok(false) };
+        let mut batch = Batch::default();
+        let mut more = false;
+        for (queue, longest) in [(Queue::Retry, retry::CEILING), (Queue::Settling, settle)] {
+            if self.lanes.get(lane).is_none_or(|lane| lane.line(queue).count == 0) {
+                continue;
+            }
+            let latest = now.plus(longest);
+            let from = Place { order: latest, seq: u64::MAX };
+            let places = match self.store.places(lane, queue, Some(from), STRIDE) {
+                Ok(places) => places,
+                Err(error) => return self.cut_short(batch, error),
+            };
+            let full = places.len() == STRIDE;
+            for place in places {
+                // What is out has its turn already.
+                if self.flights.contains_key(&place.seq) {
+                    continue;
+                }
+                more |= full;
+                let position = Position { lane, queue, place };
+                match self.read(position) {
+                    Ok(Some(mut record)) => {
+                        record.wait_until(latest);
+                        self.stand(Some(position), &record, &mut batch);
+                    }
+                    Ok(None) => {}
+                    Err(error) => return self.cut_short(batch, error),
+                }
+            }
+        }
+        self.commit(batch);
+        Ok(more)
     }
 
     /// Removes what was kept long enough. True if there is more than one stride takes.
@@ -159,13 +203,16 @@ impl<S: Store> Core<S> {
         }
     }
 
-    fn move_fences(&mut self, route: usize, now: Timestamp) {
+    fn move_fences(&mut self, route: usize, now: Now) {
+        let reach = self.routes[route].pace.reach(now.mono, FENCE_LOW);
+        let now = now.wall;
         let mut moves = Vec::new();
         for lane in &self.routes[route].lanes {
             let Some(found) = self.lanes.get(*lane) else { continue };
             // Behind a fence everything is in doubt after a crash, and what is held back is not tried.
             for queue in Queue::ATTEMPTS.into_iter().filter(|queue| !found.keeps_back(*queue)) {
-                let to = found.line(queue).fence_wanted(now, |place| found.due(queue, place, Duration::ZERO));
+                let reach = found.reach(queue, reach, now);
+                let to = found.line(queue).fence_wanted(now, reach, |place| found.due(queue, place, Duration::ZERO));
                 moves.extend(to.map(|to| (*lane, queue, to)));
             }
         }
@@ -251,7 +298,7 @@ impl<S: Store> Core<S> {
             region: found.spec.region,
         };
         self.effects.push(Effect::Launch(record.seq, order));
-        self.flights.insert(record.seq, Flight { record, stored_at: next.position, route });
+        self.flights.insert(record.seq, Flight { record, stored_at: next.position, route, left: now.mono });
         let route = &mut self.routes[route];
         route.pace.leaves(now.mono);
         route.picks += 1;
@@ -313,6 +360,7 @@ impl<S: Store> Core<S> {
     /// How long until a route has to be looked at again; `None` if only an answer or a write can change anything.
     fn next_look(&self, route: usize, held: Option<Permit>, now: Now) -> Option<Duration> {
         let rested = self.routes[route].pace.rested(now.mono);
+        let reach = self.routes[route].pace.reach(now.mono, FENCE_LOW);
         let mut next: Option<Timestamp> = None;
         let mut sooner = |at: Timestamp| next = Some(next.map_or(at, |next| next.min(at)));
         for lane in &self.routes[route].lanes {
@@ -324,7 +372,8 @@ impl<S: Store> Core<S> {
                     sooner(due);
                     continue;
                 }
-                found.fence_due(queue).into_iter().for_each(&mut sooner);
+                let reach = found.reach(queue, reach, now.wall);
+                found.fence_due(queue, reach).into_iter().for_each(&mut sooner);
                 match (due <= now.wall, rested, queue) {
                     (false, ..) => sooner(due),
                     // Due, and held back: the permit, an answer or the fence's arrival on disk wakes us …
@@ -350,9 +399,9 @@ impl<S: Store> Core<S> {
 
     /// An attempt is back.
     pub(super) fn answered(&mut self, seq: u64, answer: Answer, now: Now) {
-        let Some(Flight { mut record, stored_at, route }) = self.flights.remove(&seq) else { return };
+        let Some(Flight { mut record, stored_at, route, left }) = self.flights.remove(&seq) else { return };
         let random = self.random.u64(..);
-        let change = self.routes[route].pace.back(&answer, now.mono, random);
+        let change = self.routes[route].pace.back(&answer, left, now.mono, random);
         self.say(route, change, &answer);
         debug!(seq, answer = answer.kind(), "an attempt is back");
         let mut batch = Batch::default();

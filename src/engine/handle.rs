@@ -250,6 +250,8 @@ pub struct Status {
     pub lateness: Option<Lateness>,
     /// The last entry of the outcome log.
     pub last_cursor: Cursor,
+    /// Entries of the outcome log that had to go since the start and that nobody had acknowledged.
+    pub lost_outcomes: u64,
     /// Evidence that waits for its message.
     pub early_events: usize,
     /// The holds in force.
@@ -286,6 +288,19 @@ pub struct RouteStatus {
     pub per_second: f64,
     /// Why it rests, and for how long yet.
     pub resting: Option<(RestReason, Duration)>,
+    /// What is due there, if anything is.
+    pub load: Option<Load>,
+}
+
+/// What may leave now, and when it will have left at the present pace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Load {
+    /// How many. Deadlines are told apart to ten seconds.
+    pub backlog: u64,
+    /// When the last of them will have left.
+    pub done_by: Timestamp,
+    /// Some of them will leave more than a minute after they should.
+    pub late: bool,
 }
 
 /// What a change of policies does, or would do.

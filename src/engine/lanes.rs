@@ -19,7 +19,7 @@ pub(super) const WINDOW_MAX: usize = if cfg!(test) { 16 } else { 4096 };
 const WINDOW_LOW: usize = WINDOW_MAX / 4;
 
 /// Fences are moved when the first place behind one is due within this time …
-const FENCE_LOW: Duration = Duration::from_secs(1);
+pub(super) const FENCE_LOW: Duration = Duration::from_secs(1);
 /// … and then over everything due within this: one small write every two seconds, however many deadlines lie in them.
 const FENCE_HIGH: Duration = Duration::from_secs(3);
 
@@ -132,14 +132,21 @@ impl Line {
         }
     }
 
-    /// Where the fence should be moved to, if it is time to.
-    pub(super) fn fence_wanted(&self, now: Timestamp, due: impl Fn(Place) -> Timestamp) -> Option<Place> {
+    /// Where the fence should be moved to, if it is time to. `reach` is how many may leave within [`FENCE_LOW`]: twice that
+    /// much further than what is covered is more than can be tried before the fence is moved again, and whatever a fence
+    /// covers without need is in doubt after a crash.
+    pub(super) fn fence_wanted(&self, now: Timestamp, reach: usize, due: impl Fn(Place) -> Timestamp) -> Option<Place> {
         let first = self.first_unfenced()?;
-        if self.moving_fence.is_some() || due(first) > now.plus(FENCE_LOW) {
+        if self.moving_fence.is_some() || due(first) > now.plus(FENCE_LOW) || self.is_ahead(reach) {
             return None;
         }
         let horizon = now.plus(FENCE_HIGH);
-        self.near.range(first..).copied().take_while(|place| due(*place) <= horizon).last()
+        self.near.range(first..).copied().take(reach * 2).take_while(|place| due(*place) <= horizon).last()
+    }
+
+    /// Whether the fence covers as many as may leave for now.
+    fn is_ahead(&self, reach: usize) -> bool {
+        self.fence.is_some_and(|fence| self.near.range(..=fence).take(reach).count() == reach)
     }
 
     /// What the last crash left in doubt, if something still stands there.
@@ -183,6 +190,23 @@ impl Lane {
         }
     }
 
+    /// How many of a queue may leave within [`FENCE_LOW`], where its route lets so many go.
+    pub(super) fn reach(&self, queue: Queue, route: usize, now: Timestamp) -> usize {
+        match self.spread_step(queue, now) {
+            Some(step) => route.min(1 + (FENCE_LOW.as_secs_f64() / step.as_secs_f64().max(1e-6)) as usize),
+            None => route,
+        }
+    }
+
+    /// The time from one message to the next, where the policy spreads and there still is time.
+    pub(super) fn spread_step(&self, queue: Queue, now: Timestamp) -> Option<Duration> {
+        let line = self.line(queue);
+        let head = line.head().filter(|_| queue == Queue::Anchor && !self.policy.spread.is_zero())?;
+        let end = self.policy.release(self.policy.rule.deadline(head.order));
+        let left = u32::try_from(line.count.max(1)).unwrap_or(u32::MAX);
+        (end > now).then(|| end.since(now) / left)
+    }
+
     /// When the pending message at a place is not worth an attempt any more if its route rests.
     pub(super) fn given_up(&self, queue: Queue, place: Place) -> Timestamp {
         let deadline = if queue == Queue::Anchor { self.policy.rule.deadline(place.order) } else { place.order };
@@ -195,10 +219,10 @@ impl Lane {
     }
 
     /// When the fence of a line has to be moved for its first uncovered place.
-    pub(super) fn fence_due(&self, queue: Queue) -> Option<Timestamp> {
+    pub(super) fn fence_due(&self, queue: Queue, reach: usize) -> Option<Timestamp> {
         let line = self.line(queue);
-        if line.fence_is_moving() {
-            return None; // its arrival on disk wakes us
+        if line.fence_is_moving() || line.is_ahead(reach) {
+            return None; // its arrival on disk wakes us, or what leaves
         }
         let first = line.first_unfenced()?;
         Some(self.due(queue, first, Duration::ZERO).minus(FENCE_LOW))
@@ -309,6 +333,11 @@ impl Lanes {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (LaneId, &Lane)> + Clone {
         self.by_id.iter().map(|(id, lane)| (*id, lane))
+    }
+
+    /// The lanes from this one on, in the order of their numbers.
+    pub(super) fn from(&self, id: LaneId) -> impl Iterator<Item = (LaneId, &Lane)> {
+        self.by_id.range(id..).map(|(id, lane)| (*id, lane))
     }
 
     /// The fence of a queue was written under `ticket`, and holds when that is on disk.

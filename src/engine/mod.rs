@@ -23,6 +23,10 @@ mod hold;
 mod hold_tests;
 mod import;
 mod lanes;
+mod latency;
+mod load;
+#[cfg(test)]
+mod load_tests;
 mod pace;
 mod query;
 mod register;
@@ -55,7 +59,7 @@ pub use self::books::{Books, UseCaseBooks};
 pub use self::core::Settings;
 pub use self::export::{ExportHead, ExportItem, ExportLease, ExportSlice, LogSpan, export_store};
 pub use self::handle::{
-    Described, Draft, Evidence, EvidenceEffect, EvidenceKind, Explained, Filter, Forecast, Handle, Lateness,
+    Described, Draft, Evidence, EvidenceEffect, EvidenceKind, Explained, Filter, Forecast, Handle, Lateness, Load,
     OnConflict, Outcomes, Own, Page, Plan, PlannedUseCase, Refusal, RefusalKind, Registered, RouteStatus, StateKind,
     Status, Verb,
 };

@@ -1,11 +1,13 @@
 //! How fast requests may leave for one agent and region.
 //!
 //! Three brakes, all on monotonic time: requests in flight, requests per second (GCRA with a rate that adapts: additive
-//! increase, multiplicative decrease on 429), and a rest while the platform asks for one or does not answer. A rest ends with
-//! a single probe, so a platform that is down costs one request per backoff and not a storm.
+//! increase, multiplicative decrease on 429 and on [latency](super::latency) that rises), and a rest while the platform asks
+//! for one or does not answer. A rest ends with a single probe, so a platform that is down costs one request per backoff and
+//! not a storm.
 
 use std::time::Duration;
 
+use super::latency::Latency;
 use crate::model::{Answer, retry};
 
 /// The rate never falls below this many requests per second.
@@ -13,6 +15,13 @@ const RATE_MIN: f64 = 1.0;
 /// A 429 multiplies the rate by this, at most once per [`DECREASE_EVERY`]: a burst of them is one piece of news.
 const DECREASE: f64 = 0.7;
 const DECREASE_EVERY: Duration = Duration::from_millis(500);
+/// Answers that are slow multiply it by this, more gently and not below this share of the configured rate: a platform that is
+/// merely slow is to be pressed less, but it takes everything it gets.
+const DECREASE_SLOW: f64 = 0.8;
+const SLOW_SHARE_MIN: f64 = 0.1;
+/// That is done once per answer time, since what a decrease brings is not felt sooner; but answers that have become very slow
+/// are not waited for.
+const DECREASE_SLOW_EVERY_MAX: Duration = Duration::from_secs(1);
 /// The share of the configured rate that a second without a 429 gives back.
 const INCREASE_PER_SECOND: f64 = 0.05;
 /// How much of a second may leave at once after idling.
@@ -83,6 +92,9 @@ pub(super) struct Pace {
     rate: f64,
     rate_since: Duration,
     decreased_at: Option<Duration>,
+    latency: Latency,
+    /// Answers are slow: nothing of the rate is given back.
+    slow: bool,
     /// GCRA's theoretical arrival time: when the next request would leave if they left evenly.
     next: Duration,
     in_flight: usize,
@@ -108,6 +120,8 @@ impl Pace {
             rate: f64::from(limits.per_second),
             rate_since: Duration::ZERO,
             decreased_at: None,
+            latency: Latency::default(),
+            slow: false,
             next: Duration::ZERO,
             in_flight: 0,
             rest: None,
@@ -145,15 +159,12 @@ impl Pace {
         self.next = self.next.max(now) + Duration::from_secs_f64(1.0 / rate);
     }
 
-    /// A request is back.
-    pub(super) fn back(&mut self, answer: &Answer, now: Duration, random: u64) -> Change {
+    /// A request that left at `left` is back.
+    pub(super) fn back(&mut self, answer: &Answer, left: Duration, now: Duration, random: u64) -> Change {
         self.in_flight = self.in_flight.saturating_sub(1);
         match answer {
             Answer::TooManyRequests(asked_for) => {
-                if self.decreased_at.is_none_or(|at| now >= at + DECREASE_EVERY) {
-                    (self.rate, self.rate_since) = ((self.rate_at(now) * DECREASE).max(RATE_MIN), now);
-                    self.decreased_at = Some(now);
-                }
+                self.decrease(DECREASE, DECREASE_EVERY, RATE_MIN, now);
                 self.rests(RestReason::TooManyRequests, *asked_for, now, random)
             }
             Answer::Unauthorized(_) => self.rests(RestReason::Unauthorized, None, now, random),
@@ -167,6 +178,15 @@ impl Pace {
             }
             Answer::Revoked | Answer::NotFound | Answer::Rejected(_) => {
                 self.failures = 0;
+                let slow = self.latency.learn(left, now);
+                if slow != self.slow {
+                    (self.rate, self.rate_since, self.slow) = (self.rate_at(now), now, slow);
+                }
+                if slow {
+                    let every = self.latency.smoothed().clamp(DECREASE_EVERY, DECREASE_SLOW_EVERY_MAX);
+                    let least = f64::from(self.limits.per_second) * SLOW_SHARE_MIN;
+                    self.decrease(DECREASE_SLOW, every, least, now);
+                }
                 match self.rest {
                     // Those that were already out when the rest began say nothing about its end.
                     Some(rest) if now >= rest.until => {
@@ -176,6 +196,15 @@ impl Pace {
                     _ => Change::None,
                 }
             }
+        }
+    }
+
+    /// Lowers the rate to a share of itself, unless it was lowered just now; never below `least`, and never raises it.
+    fn decrease(&mut self, share: f64, every: Duration, least: f64, now: Duration) {
+        if self.decreased_at.is_none_or(|at| now >= at + every) {
+            let rate = self.rate_at(now);
+            (self.rate, self.rate_since) = ((rate * share).max(least.max(RATE_MIN)).min(rate), now);
+            self.decreased_at = Some(now);
         }
     }
 
@@ -207,6 +236,9 @@ impl Pace {
 
     fn rate_at(&self, now: Duration) -> f64 {
         let most = f64::from(self.limits.per_second);
+        if self.slow {
+            return self.rate.min(most);
+        }
         let gained = now.saturating_sub(self.rate_since).as_secs_f64() * INCREASE_PER_SECOND * most;
         (self.rate + gained).min(most)
     }
@@ -224,6 +256,17 @@ impl Pace {
     /// Requests per second that may leave now.
     pub(super) fn rate(&self, now: Duration) -> f64 {
         self.rate_at(now)
+    }
+
+    /// Requests per second that can be done: what may leave, and what comes back in time to make room for it.
+    pub(super) fn throughput(&self, now: Duration) -> f64 {
+        let room = self.limits.in_flight as f64 / self.latency.smoothed().as_secs_f64().max(1e-3);
+        self.rate_at(now).min(room)
+    }
+
+    /// How many may leave within `span` at most.
+    pub(super) fn reach(&self, now: Duration, span: Duration) -> usize {
+        ((span + BURST).as_secs_f64() * self.rate_at(now + span)).ceil() as usize + 1
     }
 
     /// Requests that are out.
@@ -250,7 +293,7 @@ mod tests {
             match pace.permit(now) {
                 Permit::Go => {
                     pace.leaves(now);
-                    pace.back(&Answer::Revoked, now, 0);
+                    pace.back(&Answer::Revoked, now, now, 0);
                     left += 1;
                 }
                 Permit::At(at) => now = at,
@@ -272,12 +315,15 @@ mod tests {
     fn a_429_slows_down_and_quiet_seconds_give_it_back() {
         let mut pace = pace(200);
         pace.leaves(SECOND);
-        let change = pace.back(&Answer::TooManyRequests(Some(SECOND * 2)), SECOND, 0);
+        let change = pace.back(&Answer::TooManyRequests(Some(SECOND * 2)), SECOND, SECOND, 0);
         assert_eq!(change, Change::Rests(RestReason::TooManyRequests, SECOND * 2));
         assert_eq!(pace.permit(SECOND), Permit::At(SECOND * 3));
         pace.leaves(SECOND * 3);
         assert_eq!(pace.permit(SECOND * 3), Permit::WhenBack, "one probe and no more");
-        assert_eq!(pace.back(&Answer::Revoked, SECOND * 3, 0), Change::Resumes(RestReason::TooManyRequests));
+        assert_eq!(
+            pace.back(&Answer::Revoked, SECOND * 3, SECOND * 3, 0),
+            Change::Resumes(RestReason::TooManyRequests)
+        );
         assert!(pace.rate(SECOND * 3) < 170.0);
         assert!(pace.rate(SECOND * 60) > 199.0);
     }
@@ -293,7 +339,7 @@ mod tests {
                 Permit::Go => {
                     pace.leaves(now);
                     sent += 1;
-                    said += u32::from(pace.back(&Answer::NotSent("down".into()), now, u64::MAX) != Change::None);
+                    said += u32::from(pace.back(&Answer::NotSent("down".into()), now, now, u64::MAX) != Change::None);
                 }
                 Permit::At(at) => now = at,
                 Permit::WhenBack => unreachable!("everything is answered at once"),
@@ -308,8 +354,8 @@ mod tests {
         let mut pace = pace(200);
         pace.leaves(SECOND);
         pace.leaves(SECOND);
-        pace.back(&Answer::TooManyRequests(Some(SECOND)), SECOND, 0);
-        assert_eq!(pace.back(&Answer::Revoked, SECOND, 0), Change::None);
+        pace.back(&Answer::TooManyRequests(Some(SECOND)), SECOND, SECOND, 0);
+        assert_eq!(pace.back(&Answer::Revoked, SECOND, SECOND, 0), Change::None);
         assert_eq!(pace.permit(SECOND), Permit::At(SECOND * 2));
     }
 
@@ -318,8 +364,8 @@ mod tests {
         let mut pace = pace(200);
         pace.leaves(SECOND);
         pace.leaves(SECOND);
-        pace.back(&Answer::TooManyRequests(Some(SECOND * 30)), SECOND, 0);
-        assert_eq!(pace.back(&Answer::Lost("reset".into()), SECOND * 2, 0), Change::None, "the same news");
+        pace.back(&Answer::TooManyRequests(Some(SECOND * 30)), SECOND, SECOND, 0);
+        assert_eq!(pace.back(&Answer::Lost("reset".into()), SECOND, SECOND * 2, 0), Change::None, "the same news");
         assert_eq!(pace.permit(SECOND * 3), Permit::At(SECOND * 31));
     }
 
@@ -334,7 +380,7 @@ mod tests {
                     pace.leaves(now);
                     sent += 1;
                     assert!(sent < 20, "a storm");
-                    pace.back(&Answer::TooManyRequests(Some(Duration::ZERO)), now, 0);
+                    pace.back(&Answer::TooManyRequests(Some(Duration::ZERO)), now, now, 0);
                 }
                 Permit::At(at) => now = at,
                 Permit::WhenBack => unreachable!("everything is answered at once"),

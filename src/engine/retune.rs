@@ -204,8 +204,8 @@ impl<S: Store> Core<S> {
 
     /// A message left its queue: where its lane is spread, the next one has its turn when that is due.
     pub(super) fn spread_on(&mut self, left: Position, now: Timestamp) {
-        let Some(lane) = self.lanes.get_mut(left.lane) else { return };
-        if lane.policy.spread.is_zero() || left.queue != Queue::Anchor {
+        let Some(lane) = self.lanes.get_mut(left.lane).filter(|_| left.queue == Queue::Anchor) else { return };
+        if lane.policy.spread.is_zero() {
             return;
         }
         let end = release(Queue::Anchor, left.place.order, &lane.policy);
@@ -228,7 +228,7 @@ impl Moved {
 }
 
 /// When a DELETE is due at the latest.
-fn release(queue: Queue, at: Timestamp, policy: &Policy) -> Timestamp {
+pub(super) fn release(queue: Queue, at: Timestamp, policy: &Policy) -> Timestamp {
     match queue {
         Queue::Anchor => policy.release(policy.rule.deadline(at)),
         _ => policy.release(at),

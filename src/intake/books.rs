@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
@@ -242,20 +242,19 @@ fn points(curve: &Curve) -> Vec<CurvePoint> {
 }
 
 /// `since=86400s`: how far back.
-fn since(params: BTreeMap<String, String>, default: Duration) -> Result<Duration, super::api::Failure> {
-    let mut params = Params(params);
+fn since(mut params: Params, default: Duration) -> Result<Duration, super::api::Failure> {
     let since = params.with("since", wire_duration::parse)?;
     params.end()?;
     Ok(since.unwrap_or(default))
 }
 
-pub(super) async fn report(State(shared): State<Shared>, Query(params): Query<BTreeMap<String, String>>) -> Answer {
+pub(super) async fn report(State(shared): State<Shared>, params: Params) -> Answer {
     let Books { from, use_cases, .. } = shared.gate.engine.books(since(params, DAY)?).await?;
     let use_cases = use_cases.into_iter().map(|(name, books)| (name, UseCaseReport::from(&books.counts)));
     Ok(json(StatusCode::OK, &ReportView { from, use_cases: use_cases.collect() }))
 }
 
-pub(super) async fn advice(State(shared): State<Shared>, Query(params): Query<BTreeMap<String, String>>) -> Answer {
+pub(super) async fn advice(State(shared): State<Shared>, params: Params) -> Answer {
     let Books { from, use_cases, counting } = shared.gate.engine.books(since(params, DAY * 7)?).await?;
     let use_cases = use_cases.into_iter().filter_map(|(name, books)| Some((name, UseCaseAdvice::new(&books)?)));
     Ok(json(StatusCode::OK, &AdviceView { from, use_cases: use_cases.collect(), counting }))

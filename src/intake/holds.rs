@@ -1,9 +1,7 @@
 //! Holds over the socket: `/v1/holds`.
 
-use std::collections::BTreeMap;
-
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
@@ -128,11 +126,8 @@ pub(super) async fn hold(State(Shared { gate, .. }): State<Shared>, body: Body) 
     Ok(json(StatusCode::OK, &HoldView::from(hold)))
 }
 
-pub(super) async fn list(
-    State(Shared { gate, .. }): State<Shared>,
-    Query(params): Query<BTreeMap<String, String>>,
-) -> Answer {
-    Params(params).end()?;
+pub(super) async fn list(State(Shared { gate, .. }): State<Shared>, params: Params) -> Answer {
+    params.end()?;
     let holds = gate.engine.holds().await?.into_iter().map(HoldView::from).collect();
     Ok(json(StatusCode::OK, &HoldsView { holds }))
 }

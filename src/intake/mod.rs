@@ -5,6 +5,7 @@
 //! must not know the store or the platform's client, and decides nothing about messages.
 
 mod api;
+mod batch;
 pub mod books;
 pub mod desk;
 mod events;

@@ -336,6 +336,9 @@ pub struct StatusView {
     pub routes: Vec<RouteView>,
     /// The last outcome's cursor.
     pub last_cursor: String,
+    /// Outcomes that were removed since the start (`retention.outcomes`) although nobody had acknowledged them.
+    #[serde(default)]
+    pub lost_outcomes: u64,
     /// Events that wait for their message.
     pub early_events: usize,
     /// The holds in force.
@@ -401,6 +404,15 @@ pub struct RouteView {
     /// For how long yet.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_duration")]
     pub resumes_in: Option<Duration>,
+    /// DELETEs that are due, or may leave early because they are spread.
+    #[serde(default)]
+    pub backlog: u64,
+    /// When the last of those will have left at the present pace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done_by: Option<Timestamp>,
+    /// Some of them will be more than a minute late then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub late: bool,
 }
 
 /// `GET /v1/forecast`.

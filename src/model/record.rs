@@ -221,6 +221,14 @@ impl What {
 }
 
 impl Record {
+    /// Whatever it waits for while it is revoked or settles, it waits no longer than until `latest`.
+    pub fn wait_until(&mut self, latest: Timestamp) {
+        match &mut self.state {
+            State::Revoking { next: until, .. } | State::Settling { until, .. } => *until = (*until).min(latest),
+            State::Pending | State::Settled { .. } => {}
+        }
+    }
+
     /// The deadline that applies.
     pub fn deadline(&self, policy: &Policy) -> Timestamp {
         policy.deadline(self.send_time, self.deadline)

@@ -23,6 +23,7 @@ mod list;
 mod lost_answer;
 mod outcomes;
 mod pace;
+mod proxy;
 mod refusals;
 mod stop;
 mod transfer;
