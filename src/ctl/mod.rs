@@ -6,6 +6,7 @@
 
 mod args;
 mod batch;
+mod bench;
 mod client;
 mod config;
 mod events;
@@ -43,8 +44,13 @@ pub fn main() -> ExitCode {
     if arguments.no_color {
         anstream::ColorChoice::Never.write_global();
     }
-    // One call, one answer: a runtime with threads would only start and stop them.
-    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+    let mut builder = match arguments.command {
+        // The load is work for all processors.
+        Command::Bench(_) => runtime::Builder::new_multi_thread(),
+        // One call, one answer: a runtime with threads would only start and stop them.
+        _ => runtime::Builder::new_current_thread(),
+    };
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Failure::from(error).report(),
     };
@@ -77,6 +83,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Plan { config } => reload::plan(&client, &mut out, &config).await,
         Command::Reload => reload::reload(&client, &mut out).await,
         Command::Config => config::print(&client, &mut out).await,
+        Command::Bench(args) => bench::print(&mut out, args).await,
         Command::Status => status::print(&client, &mut out).await,
     };
     // What was printed before a failure belongs before its words.
