@@ -25,6 +25,8 @@ pub mod config;
 pub mod ctl;
 pub mod daemon;
 
-// The other side, to run against; and all of it at a glance.
+// The other side, to run against; all of it at a glance; and what it does on this host.
+pub mod bench;
+mod child;
 pub mod demo;
 pub mod sandbox;

@@ -161,6 +161,18 @@ async fn a_queued_message_is_revoked_once_and_never_shown() {
 }
 
 #[tokio::test]
+async fn a_message_can_be_put_into_the_queue_without_a_token_and_outside_of_any_pace() {
+    let client = Client::new(Options { rate: Some(1), ..offline() }).await;
+    for id in ["m1", "m2", "m3", "m3"] {
+        let message = json!({"agentId": "shop@rbm.goog", "phone": PHONE, "messageId": id});
+        client.order("/sandbox/messages", message).await;
+    }
+    assert_eq!(client.sandbox.stats().creates, 3, "an id that is used again creates nothing");
+    assert_eq!(client.book("m3").state, State::Queued);
+    assert_eq!(client.delete(PHONE, "m2").await, (200, json!({})));
+}
+
+#[tokio::test]
 async fn an_id_that_is_used_again_is_answered_as_before_and_creates_nothing() {
     let client = Client::new(offline()).await;
     let (_, first) = client.create(PHONE, "m1", text()).await;

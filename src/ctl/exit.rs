@@ -7,6 +7,7 @@
 //! | 64 | the command line is wrong |
 //! | 66 | a file can't be read |
 //! | 69 | no daemon answers, or it may not be asked |
+//! | 70 | a bench could not go on, or found a promise broken |
 //! | 74 | the output can't be written |
 //! | 76 | the answer makes no sense: is the daemon of another version? |
 //! | 78 | the configuration file has errors; nothing was changed |
@@ -28,6 +29,8 @@ pub const USAGE: u8 = 64;
 pub const NO_INPUT: u8 = 66;
 /// No daemon answers.
 pub const UNAVAILABLE: u8 = 69;
+/// A bench could not go on, or found a promise broken.
+pub const SOFTWARE: u8 = 70;
 /// The output can't be written.
 pub const IO: u8 = 74;
 /// The answer makes no sense.
@@ -53,6 +56,8 @@ pub(super) enum Failure {
     Input { path: PathBuf, error: io::Error },
     #[error("{0}")]
     Unavailable(String),
+    #[error("{0}")]
+    Bench(String),
     #[error("can't write the output: {0}")]
     Output(#[from] io::Error),
     #[error("the daemon's answer makes no sense ({0}): are revoked and revokectl of the same version?")]
@@ -73,6 +78,7 @@ impl Failure {
             Self::Refused(_) | Self::CutOff(_) => REFUSED,
             Self::Input { .. } => NO_INPUT,
             Self::Unavailable(_) => UNAVAILABLE,
+            Self::Bench(_) => SOFTWARE,
             Self::Output(_) => IO,
             Self::Protocol(_) => PROTOCOL,
         };

@@ -7,6 +7,7 @@
 mod advise;
 mod args;
 mod batch;
+mod bench;
 mod client;
 mod config;
 mod events;
@@ -47,8 +48,13 @@ pub fn main() -> ExitCode {
     if arguments.no_color {
         anstream::ColorChoice::Never.write_global();
     }
-    // One call, one answer: a runtime with threads would only start and stop them.
-    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+    let mut builder = match arguments.command {
+        // The load is work for all processors.
+        Command::Bench(_) => runtime::Builder::new_multi_thread(),
+        // One call, one answer: a runtime with threads would only start and stop them.
+        _ => runtime::Builder::new_current_thread(),
+    };
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Failure::from(error).report(),
     };
@@ -85,6 +91,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Advise(args) => advise::print(&client, &mut out, args).await,
         Command::Export { output } => export::export(&client, &mut out, output).await,
         Command::Import { file } => export::import(&client, &mut out, &file).await,
+        Command::Bench(args) => bench::print(&mut out, args).await,
         Command::Status => status::print(&client, &mut out).await,
         Command::Hold(args) => holds::hold(&client, &mut out, args).await,
         Command::Release(args) => holds::release(&client, &mut out, args).await,

@@ -6,7 +6,6 @@
 //! outcome has to be what happened.
 
 mod agent;
-mod daemon;
 mod screen;
 mod verdict;
 
@@ -18,9 +17,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::agent::Agent;
-use self::daemon::Daemon;
 use self::screen::Screen;
+use crate::child::Daemon;
 use crate::clock;
+use crate::model::Timestamp;
 use crate::sandbox::{Chance, Fault, FaultKind, Mix, Options, Sandbox};
 
 /// Show the main job on a sandbox platform, in about 30 seconds
@@ -66,7 +66,10 @@ pub async fn main(args: Args) -> anyhow::Result<bool> {
     screen.say(&format!("A sandbox platform, the real daemon, and an agent with some {messages} messages: OTPs that"));
     screen.say(&format!("live 4 s, notices 8 s, a promotion that ends in {ends} s. Some of the handsets are off."));
 
-    let mut daemon = Daemon::start(directory.path(), &sandbox, start.wall.plus(PROMOTION_ENDS)).await?;
+    let program = std::env::current_exe().context("where is this program?")?;
+    let platform = (sandbox.base_url(), sandbox.key_path());
+    let use_cases = use_cases(start.wall.plus(PROMOTION_ENDS));
+    let mut daemon = Daemon::start(&program, directory.path(), platform, &use_cases).await?;
     let agent = Arc::new(Agent::new(daemon.client()?, Arc::clone(&sandbox), Arc::clone(&screen))?);
     let done = CancellationToken::new();
     let forwarding = tokio::spawn(Arc::clone(&agent).forward_events(done.clone()));
@@ -95,6 +98,14 @@ pub async fn main(args: Args) -> anyhow::Result<bool> {
         bail!("the demo ran out of time although nothing was lost: is this machine very busy?");
     }
     Ok(verdict.is_good())
+}
+
+fn use_cases(promotion_ends: Timestamp) -> String {
+    format!(
+        "[use_cases.otp]\nttl = \"4s\"\ntraffic_type = \"authentication\"\nsettle = \"2s\"\n\
+         [use_cases.notice]\nttl = \"8s\"\nsettle = \"2s\"\non_unknown = \"send\"\n\
+         [use_cases.promotion]\nexpires_at = {promotion_ends}\ntraffic_type = \"promotion\"\nsettle = \"2s\"\non_unknown = \"drop\"\n"
+    )
 }
 
 fn options(seed: u64, key: std::path::PathBuf) -> anyhow::Result<Options> {

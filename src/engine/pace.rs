@@ -1,9 +1,13 @@
 //! How fast requests may leave for one agent and region.
 //!
-//! Three brakes, all on monotonic time: requests in flight, requests per second (GCRA with a rate that adapts: additive
-//! increase, multiplicative decrease on 429 and on [latency](super::latency) that rises), and a rest while the platform asks
-//! for one or does not answer. A rest ends with a single probe, so a platform that is down costs one request per backoff and
-//! not a storm.
+//! Three brakes, all on monotonic time: requests in flight, requests per second (GCRA with a rate that adapts), and a rest
+//! while the platform asks for one, refuses everything or does not answer. A rest ends with a single probe, so a platform
+//! that is down costs one request per backoff and not a storm.
+//!
+//! The rate: a 429 among good answers says that the platform's own limit was just passed. The rate goes down at once, comes
+//! back quickly to a little below where the 429 came, and feels its way from there (as CUBIC does, RFC 9438): most of the time
+//! is spent close to a limit that nobody tells, and a request refused is rare. There is no rest for it: what is urgent would
+//! wait as well. [Latency](super::latency) that rises presses it down more gently, and keeps it there while it lasts.
 
 use std::time::Duration;
 
@@ -22,8 +26,18 @@ const SLOW_SHARE_MIN: f64 = 0.1;
 /// That is done once per answer time, since what a decrease brings is not felt sooner; but answers that have become very slow
 /// are not waited for.
 const DECREASE_SLOW_EVERY_MAX: Duration = Duration::from_secs(1);
-/// The share of the configured rate that a second without a 429 gives back.
+/// The rate comes back to this share of what it was when the 429 came,
+const KNEE: f64 = 0.95;
+/// within this time,
+const BACK_WITHIN: Duration = Duration::from_secs(1);
+/// and then feels its way by this share of the configured rate per second,
+const FEEL_PER_SECOND: f64 = 0.005;
+/// for so long. If no 429 came, the limit is not there any more,
+const FEEL_FOR: Duration = Duration::from_secs(10);
+/// and the rate grows by this share per second.
 const INCREASE_PER_SECOND: f64 = 0.05;
+/// Answers 429 in a row, without a good one between them, before the rest.
+const REFUSALS_MAX: u32 = 20;
 /// How much of a second may leave at once after idling.
 const BURST: Duration = Duration::from_millis(50);
 /// Requests in a row that did not reach the platform, or came back without its word, before the rest.
@@ -89,9 +103,14 @@ pub(super) enum Change {
 #[derive(Debug)]
 pub(super) struct Pace {
     limits: PaceLimits,
+    /// After the last change, and when that was.
     rate: f64,
-    rate_since: Duration,
+    since: Duration,
     decreased_at: Option<Duration>,
+    /// The rate at which the last 429 came.
+    ceiling: f64,
+    /// Answers 429 in a row.
+    refusals: u32,
     latency: Latency,
     /// Answers are slow: nothing of the rate is given back.
     slow: bool,
@@ -118,8 +137,10 @@ impl Pace {
         Self {
             limits,
             rate: f64::from(limits.per_second),
-            rate_since: Duration::ZERO,
+            since: Duration::ZERO,
             decreased_at: None,
+            ceiling: f64::from(limits.per_second),
+            refusals: 0,
             latency: Latency::default(),
             slow: false,
             next: Duration::ZERO,
@@ -131,8 +152,10 @@ impl Pace {
 
     /// New limits, from a reload.
     pub(super) fn set_limits(&mut self, limits: PaceLimits) {
+        let most = f64::from(limits.per_second);
         self.limits = limits;
-        self.rate = self.rate.min(f64::from(limits.per_second));
+        // Without a 429 so far, there is nothing to be careful about.
+        self.rate = if self.decreased_at.is_none() { most } else { self.rate.min(most) };
     }
 
     /// May a request leave at `now`?
@@ -154,9 +177,7 @@ impl Pace {
     /// A request leaves.
     pub(super) fn leaves(&mut self, now: Duration) {
         self.in_flight += 1;
-        let rate = self.rate_at(now);
-        (self.rate, self.rate_since) = (rate, now);
-        self.next = self.next.max(now) + Duration::from_secs_f64(1.0 / rate);
+        self.next = self.next.max(now) + Duration::from_secs_f64(1.0 / self.rate(now));
     }
 
     /// A request that left at `left` is back.
@@ -164,7 +185,16 @@ impl Pace {
         self.in_flight = self.in_flight.saturating_sub(1);
         match answer {
             Answer::TooManyRequests(asked_for) => {
-                self.decrease(DECREASE, DECREASE_EVERY, RATE_MIN, now);
+                self.refusals += 1;
+                // What a probe is told says nothing about a rate.
+                if self.rest.is_none() && self.may_decrease(DECREASE_EVERY, now) {
+                    self.ceiling = self.rate(now);
+                    self.rate = (self.ceiling * DECREASE).max(RATE_MIN);
+                    (self.since, self.decreased_at) = (now, Some(now));
+                }
+                if asked_for.is_none() && self.refusals < REFUSALS_MAX && self.rest.is_none() {
+                    return Change::None;
+                }
                 self.rests(RestReason::TooManyRequests, *asked_for, now, random)
             }
             Answer::Unauthorized(_) => self.rests(RestReason::Unauthorized, None, now, random),
@@ -177,16 +207,8 @@ impl Pace {
                 self.rests(RestReason::Unreachable, None, now, random)
             }
             Answer::Revoked | Answer::NotFound | Answer::Rejected(_) => {
-                self.failures = 0;
-                let slow = self.latency.learn(left, now);
-                if slow != self.slow {
-                    (self.rate, self.rate_since, self.slow) = (self.rate_at(now), now, slow);
-                }
-                if slow {
-                    let every = self.latency.smoothed().clamp(DECREASE_EVERY, DECREASE_SLOW_EVERY_MAX);
-                    let least = f64::from(self.limits.per_second) * SLOW_SHARE_MIN;
-                    self.decrease(DECREASE_SLOW, every, least, now);
-                }
+                (self.failures, self.refusals) = (0, 0);
+                self.heed_latency(left, now);
                 match self.rest {
                     // Those that were already out when the rest began say nothing about its end.
                     Some(rest) if now >= rest.until => {
@@ -199,13 +221,28 @@ impl Pace {
         }
     }
 
-    /// Lowers the rate to a share of itself, unless it was lowered just now; never below `least`, and never raises it.
-    fn decrease(&mut self, share: f64, every: Duration, least: f64, now: Duration) {
-        if self.decreased_at.is_none_or(|at| now >= at + every) {
-            let rate = self.rate_at(now);
-            (self.rate, self.rate_since) = ((rate * share).max(least.max(RATE_MIN)).min(rate), now);
+    fn may_decrease(&self, every: Duration, now: Duration) -> bool {
+        self.decreased_at.is_none_or(|at| now >= at + every)
+    }
+
+    /// Takes note of how long an answer took, and lowers the rate while answers are slow.
+    fn heed_latency(&mut self, left: Duration, now: Duration) {
+        let slow = self.latency.learn(left, now);
+        if slow != self.slow {
+            self.go_on_from(self.rate(now), now);
+            self.slow = slow;
+        }
+        let every = self.latency.smoothed().clamp(DECREASE_EVERY, DECREASE_SLOW_EVERY_MAX);
+        if slow && self.may_decrease(every, now) {
+            let (rate, least) = (self.rate(now), f64::from(self.limits.per_second) * SLOW_SHARE_MIN);
+            self.go_on_from((rate * DECREASE_SLOW).max(least.max(RATE_MIN)).min(rate), now);
             self.decreased_at = Some(now);
         }
+    }
+
+    /// From here the rate is to grow, without a known limit above it.
+    fn go_on_from(&mut self, rate: f64, now: Duration) {
+        (self.rate, self.ceiling, self.since) = (rate, rate, now);
     }
 
     fn rests(&mut self, reason: RestReason, asked_for: Option<Duration>, now: Duration, random: u64) -> Change {
@@ -234,15 +271,6 @@ impl Pace {
         }
     }
 
-    fn rate_at(&self, now: Duration) -> f64 {
-        let most = f64::from(self.limits.per_second);
-        if self.slow {
-            return self.rate.min(most);
-        }
-        let gained = now.saturating_sub(self.rate_since).as_secs_f64() * INCREASE_PER_SECOND * most;
-        (self.rate + gained).min(most)
-    }
-
     /// Why it rests and for how long yet.
     pub(super) fn resting(&self, now: Duration) -> Option<(RestReason, Duration)> {
         self.rest.map(|rest| (rest.reason, rest.until.saturating_sub(now)))
@@ -255,18 +283,27 @@ impl Pace {
 
     /// Requests per second that may leave now.
     pub(super) fn rate(&self, now: Duration) -> f64 {
-        self.rate_at(now)
+        let most = f64::from(self.limits.per_second);
+        if self.slow || self.decreased_at.is_none() {
+            return self.rate.min(most);
+        }
+        let since = now.saturating_sub(self.since);
+        let knee = (self.ceiling * KNEE).max(self.rate);
+        let back = since.min(BACK_WITHIN).div_duration_f64(BACK_WITHIN) * (knee - self.rate);
+        let felt = since.saturating_sub(BACK_WITHIN).min(FEEL_FOR).as_secs_f64() * FEEL_PER_SECOND * most;
+        let free = since.saturating_sub(BACK_WITHIN + FEEL_FOR).as_secs_f64() * INCREASE_PER_SECOND * most;
+        (self.rate + back + felt + free).min(most)
     }
 
     /// Requests per second that can be done: what may leave, and what comes back in time to make room for it.
     pub(super) fn throughput(&self, now: Duration) -> f64 {
         let room = self.limits.in_flight as f64 / self.latency.smoothed().as_secs_f64().max(1e-3);
-        self.rate_at(now).min(room)
+        self.rate(now).min(room)
     }
 
     /// How many may leave within `span` at most.
     pub(super) fn reach(&self, now: Duration, span: Duration) -> usize {
-        ((span + BURST).as_secs_f64() * self.rate_at(now + span)).ceil() as usize + 1
+        ((span + BURST).as_secs_f64() * self.rate(now + span)).ceil() as usize + 1
     }
 
     /// Requests that are out.
@@ -324,8 +361,92 @@ mod tests {
             pace.back(&Answer::Revoked, SECOND * 3, SECOND * 3, 0),
             Change::Resumes(RestReason::TooManyRequests)
         );
-        assert!(pace.rate(SECOND * 3) < 170.0);
+        assert!(pace.rate(SECOND) < 141.0);
+        assert!((189.0..191.0).contains(&pace.rate(SECOND * 2)), "close to where the 429 came, and not there");
         assert!(pace.rate(SECOND * 60) > 199.0);
+    }
+
+    /// A platform that lets `rate` requests per second through, in bursts of a tenth of a second at most, and answers 429
+    /// beyond, each after two milliseconds. Returns how many it let through and refused within each second.
+    fn against(pace: &mut Pace, rate: u32, seconds: u64) -> Vec<(u32, u32)> {
+        const LATENCY: Duration = Duration::from_millis(2);
+        let interval = SECOND / rate;
+        let mut full_at = SECOND;
+        let mut out: std::collections::VecDeque<(Duration, bool)> = std::collections::VecDeque::new();
+        let mut counts = vec![(0, 0); usize::try_from(seconds).unwrap()];
+        let mut now = SECOND;
+        while now < SECOND * u32::try_from(seconds + 1).unwrap() {
+            let answered = out.front().map(|(at, _)| *at);
+            if let Some((_, good)) = out.pop_front_if(|(at, _)| *at <= now) {
+                let count = &mut counts[usize::try_from(now.as_secs() - 1).unwrap()];
+                let answer = if good { Answer::Revoked } else { Answer::TooManyRequests(None) };
+                *if good { &mut count.0 } else { &mut count.1 } += 1;
+                pace.back(&answer, now.saturating_sub(LATENCY), now, u64::MAX / 2);
+                continue;
+            }
+            match pace.permit(now) {
+                Permit::Go => {
+                    pace.leaves(now);
+                    let after = full_at.max(now) + interval;
+                    let good = after - now <= SECOND / 10;
+                    full_at = if good { after } else { full_at };
+                    out.push_back((now + LATENCY, good));
+                }
+                // As coarse as the timers are.
+                Permit::At(at) => now = answered.map_or(at, |answered| answered.min(at)).max(now + SECOND / 1000),
+                Permit::WhenBack => now = answered.unwrap(),
+            }
+        }
+        counts
+    }
+
+    #[test]
+    fn a_limit_that_nobody_tells_is_found_and_kept_to() {
+        for (configured, limit) in [(3000, 2000), (10_000, 2000), (200, 150), (2000, 2000), (1000, 100)] {
+            let mut pace = pace(configured);
+            let counts = against(&mut pace, limit, 60);
+            let (good, refused) =
+                counts[10..].iter().fold((0, 0), |(good, refused), count| (good + count.0, refused + count.1));
+            let share = f64::from(good) / f64::from(50 * limit);
+            assert!(share > 0.95, "{configured} for {limit}: {share} of what was allowed; {counts:?}");
+            let refused = f64::from(refused) / f64::from(good + refused);
+            assert!(refused < 0.01, "{configured} for {limit}: {refused} refused; {counts:?}");
+        }
+    }
+
+    #[test]
+    fn a_429_now_and_then_slows_down_and_holds_up_nothing() {
+        let mut pace = pace(200);
+        for _ in 0..50 {
+            pace.leaves(SECOND);
+            assert_eq!(pace.back(&Answer::TooManyRequests(None), SECOND, SECOND, 0), Change::None);
+            pace.leaves(SECOND);
+            assert_eq!(pace.back(&Answer::Revoked, SECOND, SECOND, 0), Change::None);
+        }
+        assert_eq!(pace.resting(SECOND), None);
+    }
+
+    #[test]
+    fn a_platform_that_refuses_everything_is_left_alone_and_comes_back_to_its_pace() {
+        let mut pace = pace(200);
+        let mut now = SECOND;
+        let mut sent = 0;
+        while now < SECOND * 60 {
+            match pace.permit(now) {
+                Permit::Go => {
+                    pace.leaves(now);
+                    sent += 1;
+                    pace.back(&Answer::TooManyRequests(None), now, now, u64::MAX / 2);
+                }
+                Permit::At(at) => now = at,
+                Permit::WhenBack => unreachable!("everything is answered at once"),
+            }
+        }
+        assert!(sent < 40, "{sent} requests in a minute");
+        let now = SECOND * 120;
+        pace.leaves(now);
+        assert_eq!(pace.back(&Answer::Revoked, now, now, 0), Change::Resumes(RestReason::TooManyRequests));
+        assert!(pace.rate(now) > 130.0, "{}", pace.rate(now));
     }
 
     #[test]

@@ -123,7 +123,7 @@ impl ServiceKey {
     }
 
     /// A signed assertion, good for an hour from `now`.
-    pub(super) fn assertion(&self, now: Timestamp) -> Result<SecretString, jsonwebtoken::errors::Error> {
+    pub(crate) fn assertion(&self, now: Timestamp) -> Result<SecretString, jsonwebtoken::errors::Error> {
         let mut header = Header::new(Algorithm::RS256);
         header.kid = Some(self.id.clone());
         let claims = Claims {

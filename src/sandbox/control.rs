@@ -46,7 +46,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/sandbox/tokens:expire", post(expire_tokens))
         .route("/sandbox/webhook", post(set_webhook))
         .route("/sandbox/events", get(read_events).post(push_event))
-        .route("/sandbox/messages", get(read_books))
+        .route("/sandbox/messages", get(read_books).post(send_message))
         .route("/sandbox/messages/{agent}/{id}", get(read_book))
         .route("/sandbox/stats", get(read_stats))
         .route("/sandbox/reset", post(reset))
@@ -182,6 +182,21 @@ fn pulled(event: &Published, client_token: &str) -> Value {
 async fn push_event(State(shared): State<Arc<Shared>>, bytes: Bytes) -> Outcome {
     let _: Map<String, Value> = body(&bytes)?;
     shared.with(|world, now| world.publish(uuid::Uuid::from_u128(fastrand::u128(..)).to_string(), bytes.into(), now));
+    done()
+}
+
+/// Puts a message into the queue of its handset, as a create without a ttl does, and outside of any pace.
+async fn send_message(State(shared): State<Arc<Shared>>, bytes: Bytes) -> Outcome {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct Sent {
+        agent_id: String,
+        phone: String,
+        message_id: String,
+    }
+    let Sent { agent_id, phone, message_id } = body(&bytes)?;
+    let phone = checked_phone(phone).map_err(|why| Answer::invalid(&why))?;
+    shared.send(agent_id.strip_suffix(AGENT_DOMAIN).unwrap_or(&agent_id), &phone, &message_id);
     done()
 }
 

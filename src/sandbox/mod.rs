@@ -138,10 +138,7 @@ impl Sandbox {
 
     /// Puts a message into the queue of its handset, as a create without a ttl does.
     pub fn send(&self, agent: &str, phone: &str, message_id: &str) {
-        self.shared.with(|world, now| {
-            let new = world::NewMessage { agent, phone, message_id, expires_at: None, answer: String::new() };
-            world.create(new, false, now);
-        });
+        self.shared.send(agent, phone, message_id);
     }
 
     /// Changes how a handset behaves, from now on and for what waits for it.
@@ -212,6 +209,15 @@ impl Shared {
             self.agenda_changed.notify_one();
         }
         result
+    }
+
+    fn send(&self, agent: &str, phone: &str, message_id: &str) {
+        self.with(|world, now| {
+            if world.message(agent, message_id).is_none() {
+                let new = world::NewMessage { agent, phone, message_id, expires_at: None, answer: String::new() };
+                world.create(new, false, now);
+            }
+        });
     }
 
     /// Settles the world whenever something is due.

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::bench;
 use crate::model::AgentId;
 
 pub(super) use options::{
@@ -30,8 +31,8 @@ Examples:
   revokectl plan --config new.toml
 
 Exit codes: 0 done · 1 refused by the daemon · 64 wrong usage · 66 unreadable
-file · 69 no daemon answers · 74 output failed · 76 answer not understood ·
-78 a configuration with errors"
+file · 69 no daemon answers · 70 a bench broke down · 74 output failed ·
+76 answer not understood · 78 a configuration with errors"
 )]
 pub(super) struct Arguments {
     /// The daemon's socket [default: /run/revoked/revoked.sock, or the same
@@ -264,6 +265,17 @@ only into a store that has no outcomes yet: import before agents use it.")]
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+    /// Measure what the daemon does on this host
+    #[command(after_help = "\
+Runs a daemon of its own over a temporary directory, and a sandbox platform;
+the daemon that may run on this host is not touched. What counts is an idle
+machine, an optimised build, and --dir on the disk that is to be used.
+
+Examples:
+  revokectl bench register --dir /var/lib
+  revokectl bench pairs --seconds 300 --pending 1000000
+  revokectl bench herd --promotions 1000000 --json | jq .otpLateness")]
+    Bench(bench::Args),
     /// Show how the daemon is doing
     #[command(after_help = "\
 Examples:
