@@ -42,9 +42,11 @@ pub enum Durability {
     Process,
 }
 
+type Witness = dyn Fn(&std::fs::File) + Send + Sync;
+
 /// For tests: told of each file and directory just before it is made to survive a power cut. Nobody, by default.
 #[derive(Clone, Default)]
-pub struct SyncWitness(Option<std::sync::Arc<dyn Fn(&std::fs::File) + Send + Sync>>);
+pub struct SyncWitness(Option<std::sync::Arc<Witness>>);
 
 impl SyncWitness {
     /// Tells this one.
