@@ -61,6 +61,17 @@ impl Report {
     }
 }
 
+/// The store's own, but for the megabytes in `REVOKED_BENCH_CACHE` and `REVOKED_BENCH_YOUNG`.
+fn options() -> Options {
+    let megabytes = |name| std::env::var(name).ok().map(|number: String| number.parse::<usize>().unwrap() << 20);
+    let own = Options::default();
+    Options {
+        cache_bytes: megabytes("REVOKED_BENCH_CACHE").map_or(own.cache_bytes, |bytes| bytes as u64),
+        young_bytes: megabytes("REVOKED_BENCH_YOUNG").unwrap_or(own.young_bytes),
+        ..own
+    }
+}
+
 /// A store with what it tells.
 struct Bench {
     store: SledStore,
@@ -72,7 +83,7 @@ struct Bench {
 impl Bench {
     fn open(dir: &Path) -> Self {
         let (sender, durable) = channel();
-        let (store, snapshot) = SledStore::open(dir, Options::default(), move |t| drop(sender.send(t))).unwrap();
+        let (store, snapshot) = SledStore::open(dir, options(), move |t| drop(sender.send(t))).unwrap();
         let mut bench = Self { store, durable, done: 0, seq: snapshot.next_seq };
         if snapshot.lanes.is_empty() {
             let spec = LaneSpec {

@@ -15,35 +15,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use revoked::store::{SledStore, Store, StoreOptions as Options};
-use store_world::{World, all_records, open};
+use store_world::{World, all_records, batches, counter, next, open, world_after};
 
 const CHILD: &str = "REVOKED_STORE_CRASH_DIR";
 const KILLS: &str = "REVOKED_STORE_KILLS";
-
-/// Batches vary between one change and more than a page of the journal.
-fn next(world: &mut World) -> Vec<revoked::store::Change> {
-    let changes = [1, 3, 40, 200][world.number(4)];
-    world.batch(changes)
-}
-
-/// A world and a count of batches, after `batches` of them.
-fn world_after(batches: u64) -> World {
-    let mut world = World::new(42);
-    for _ in 1..batches {
-        next(&mut world);
-    }
-    world
-}
-
-/// The batches that a store holds: each writes its number into the acknowledgement of an agent of its own.
-fn batches(snapshot: &revoked::store::Snapshot) -> u64 {
-    let counter = counter();
-    snapshot.acked.iter().find(|(agent, _)| *agent == counter).map_or(0, |(_, batches)| *batches)
-}
-
-fn counter() -> revoked::model::AgentId {
-    revoked::model::AgentId::new("counter").unwrap()
-}
 
 fn options() -> Options {
     // Small, so that a kill finds it turning, ageing and merging.

@@ -70,7 +70,7 @@ impl Server {
 pub struct Store {
     /// Its directory.
     pub path: PathBuf,
-    /// How much memory it may use for its pages.
+    /// How much memory it may use for its pages, and half as much for what was written lately.
     pub cache: usize,
     /// What a registration waits for.
     pub durability: Durability,

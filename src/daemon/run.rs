@@ -32,6 +32,9 @@ use crate::store::{Durability, SledStore, StoreError, StoreOptions};
 /// How long requests in progress may take to end once a stop was asked for.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// Less would make a run of every few thousand messages.
+const YOUNG_BYTES_MIN: usize = 16 << 20;
+
 /// Why the daemon does not run: what to say, and the exit code that goes with it.
 pub(super) struct Failure(pub exit::Code, pub String);
 
@@ -236,6 +239,8 @@ fn client(config: &Config) -> Result<RbmClient, platform::SetupError> {
 pub(super) fn store_options(config: &Config) -> StoreOptions {
     StoreOptions {
         cache_bytes: config.store.cache as u64,
+        // What was written lately is the larger part of what loading takes; it follows the same key.
+        young_bytes: (config.store.cache / 2).max(YOUNG_BYTES_MIN),
         durability: match config.store.durability {
             config::Durability::Disk => Durability::Disk,
             config::Durability::Process => Durability::Process,

@@ -74,7 +74,7 @@ impl<S: Store> Core<S> {
                     if batch.touches(&record.identity) {
                         self.commit(std::mem::take(&mut batch));
                     }
-                    self.import_message(*record, spec, now, &mut batch)
+                    self.import_message(*record, &spec, now, &mut batch)
                 }
             });
         }
@@ -115,7 +115,7 @@ impl<S: Store> Core<S> {
     fn import_message(
         &mut self,
         mut record: Record,
-        spec: LaneSpec,
+        spec: &LaneSpec,
         now: Timestamp,
         batch: &mut Batch,
     ) -> Result<Imported, Refusal> {
@@ -140,8 +140,8 @@ impl<S: Store> Core<S> {
         if record.grant.is_some_and(|grant| grant.cursor > self.last_cursor) {
             return Err(Refusal::invalid("grant", "the outcome that told of it is not here: import that first"));
         }
-        self.has_room_for(&spec)?;
-        let Some(lane) = self.lane(&spec, batch) else { unreachable!("its use case has a policy: it was just asked") };
+        self.has_room_for(spec)?;
+        let Some(lane) = self.lane(spec, batch) else { unreachable!("its use case has a policy: it was just asked") };
         (record.lane, record.seq) = (lane, self.new_seq());
         self.stand(None, &record, batch);
         self.apply_early(&mut record, now, batch);

@@ -51,7 +51,7 @@ use super::state::{Facts, State};
 use super::tree::Bytes;
 use super::writer::{Order, Turn, Writer};
 use super::young::Generation;
-use super::{Change, Cursor, Durability, Entry, Snapshot, Store, StoreError, Ticket, codec};
+use super::{Change, Cursor, Durability, Entry, Snapshot, Store, StoreError, SyncWitness, Ticket, codec};
 use crate::model::{Identity, LaneId, Place, Position, Queue, Record, Timestamp};
 
 /// Batches that may wait for the disk; the engine is expected to refuse long before.
@@ -74,6 +74,8 @@ pub struct Options {
     pub generation: Duration,
     /// What a ticket promises.
     pub durability: Durability,
+    /// Sees what is synced, in what order.
+    pub witness: SyncWitness,
     /// For tests and drills: while it is set, every write fails as on a broken disk.
     pub broken: Arc<AtomicBool>,
 }
@@ -85,6 +87,7 @@ impl Default for Options {
             young_bytes: 96 << 20,
             generation: Duration::from_secs(60),
             durability: Durability::Disk,
+            witness: SyncWitness::default(),
             broken: Arc::default(),
         }
     }
@@ -135,7 +138,7 @@ impl SledStore {
         options: Options,
         on_durable: impl Fn(Result<Ticket, StoreError>) + Send + 'static,
     ) -> Result<(Self, Snapshot), StoreError> {
-        let home = Arc::new(Home::open(dir, options.durability)?);
+        let home = Arc::new(Home::open(dir, options.durability, options.witness)?);
         let (journals, runs) = home.take_stock()?;
         let covered = runs.last().map_or(0, |run| *run.generations.end());
         if covered > 0 && journals.is_empty() {

@@ -18,9 +18,9 @@ use std::io::Write;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use super::tree::{io, list, sync_directory};
+use super::tree::{io, list};
 use super::young::Generation;
-use super::{Durability, StoreError};
+use super::{Durability, StoreError, SyncWitness};
 
 /// The format of the directory, raised when its layout changes.
 const FORMAT: u8 = 1;
@@ -30,7 +30,8 @@ const FORMAT_WORDS: &str = "revoked store ";
 #[derive(Debug)]
 pub(super) struct Home {
     dir: PathBuf,
-    pub(super) durability: Durability,
+    durability: Durability,
+    witness: SyncWitness,
     /// Held, not used: the lock lasts as long as the file is open.
     _lock: File,
 }
@@ -52,7 +53,7 @@ pub(super) struct RunDir {
 
 impl Home {
     /// Makes the directory if need be, and locks it. Nothing is written into one of a newer format.
-    pub(super) fn open(dir: &Path, durability: Durability) -> Result<Self, StoreError> {
+    pub(super) fn open(dir: &Path, durability: Durability, witness: SyncWitness) -> Result<Self, StoreError> {
         fs::create_dir_all(dir).map_err(|error| io("making", dir, error))?;
         let known = read_format(dir)?;
         let lock_path = dir.join("lock");
@@ -62,7 +63,7 @@ impl Home {
             Err(TryLockError::WouldBlock) => return Err(StoreError::Locked(dir.display().to_string())),
             Err(TryLockError::Error(error)) => return Err(io("locking", &lock_path, error)),
         }
-        let home = Self { dir: dir.to_owned(), durability, _lock: lock };
+        let home = Self { dir: dir.to_owned(), durability, witness, _lock: lock };
         if !known {
             home.write_format()?;
         }
@@ -71,11 +72,11 @@ impl Home {
 
     fn write_format(&self) -> Result<(), StoreError> {
         let (new, path) = (self.dir.join("new-format"), self.dir.join("format"));
-        let written = File::create(&new)
-            .and_then(|mut file| writeln!(file, "{FORMAT_WORDS}{FORMAT}").and_then(|()| file.sync_all()))
-            .and_then(|()| fs::rename(&new, &path));
-        written.map_err(|error| io("writing", &path, error))?;
-        self.sync()
+        let written = File::create(&new).and_then(|mut file| writeln!(file, "{FORMAT_WORDS}{FORMAT}"));
+        written.map_err(|error| io("writing", &new, error))?;
+        self.sync(&new)?;
+        fs::rename(&new, &path).map_err(|error| io("renaming", &new, error))?;
+        self.sync(&self.dir)
     }
 
     /// Where a journal of this generation stands.
@@ -100,20 +101,38 @@ impl Home {
 
     /// Makes a draft count: from now on it stands at `path`, and survives a power cut there.
     pub(super) fn publish(&self, draft: &Path, path: &Path) -> Result<(), StoreError> {
-        if self.durability == Durability::Disk {
-            sync_directory(draft)?;
-        }
+        self.sync_all(draft)?;
         fs::rename(draft, path).map_err(|error| io("renaming", draft, error))?;
-        self.sync()
+        self.sync(&self.dir)
     }
 
-    fn sync(&self) -> Result<(), StoreError> {
-        match self.durability {
-            Durability::Disk => {
-                File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(|error| io("fsync of", &self.dir, error))
-            }
-            Durability::Process => Ok(()),
+    /// What was written to a file survives a power cut.
+    pub(super) fn sync_data(&self, file: &File) -> std::io::Result<()> {
+        if self.durability == Durability::Process {
+            return Ok(());
         }
+        self.witness.tell(file);
+        file.sync_data()
+    }
+
+    /// A file or the entries of a directory.
+    fn sync(&self, path: &Path) -> Result<(), StoreError> {
+        if self.durability == Durability::Process {
+            return Ok(());
+        }
+        let synced = File::open(path).and_then(|file| {
+            self.witness.tell(&file);
+            file.sync_all()
+        });
+        synced.map_err(|error| io("fsync of", path, error))
+    }
+
+    /// A quiet directory and all that is in it.
+    fn sync_all(&self, dir: &Path) -> Result<(), StoreError> {
+        for path in list(dir)? {
+            if path.is_dir() { self.sync_all(&path)? } else { self.sync(&path)? }
+        }
+        self.sync(dir)
     }
 
     /// Removes what a crash left, and gives what counts: journals and runs, oldest first.

@@ -52,7 +52,7 @@ impl Journal {
             batch.insert(&self.slices.to_be_bytes(), value);
         }
         self.tree.write(batch)?;
-        self.tree.sync(home.durability)
+        self.tree.sync(home)
     }
 }
 

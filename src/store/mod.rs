@@ -45,6 +45,31 @@ pub enum Durability {
     Process,
 }
 
+type Witness = dyn Fn(&std::fs::File) + Send + Sync;
+
+/// For tests: told of each file and directory just before it is made to survive a power cut. Nobody, by default.
+#[derive(Clone, Default)]
+pub struct SyncWitness(Option<std::sync::Arc<Witness>>);
+
+impl SyncWitness {
+    /// Tells this one.
+    pub fn new(witness: impl Fn(&std::fs::File) + Send + Sync + 'static) -> Self {
+        Self(Some(std::sync::Arc::new(witness)))
+    }
+
+    fn tell(&self, file: &std::fs::File) {
+        if let Some(witness) = &self.0 {
+            witness(file);
+        }
+    }
+}
+
+impl std::fmt::Debug for SyncWitness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SyncWitness")
+    }
+}
+
 /// The place of an entry in the outcome log: 1, 2, 3, … without holes.
 pub type Cursor = u64;
 

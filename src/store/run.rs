@@ -249,7 +249,7 @@ impl<'a> Builder<'a> {
         }
         self.tree.insert(b"m", &codec::value(&self.extent))?;
         let Self { home, draft, dir, tree, .. } = self;
-        tree.sync(home.durability)?;
+        tree.sync(home)?;
         // Closed and opened again, it is as it will be found at the next start, and its pages leave the memory.
         drop(tree);
         home.publish(&draft, &dir.path)?;

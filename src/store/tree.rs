@@ -12,7 +12,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Durability, StoreError};
+use super::StoreError;
+use super::home::Home;
 
 /// Bytes that are cheap to clone and to take a part of.
 pub(super) type Bytes = sled::IVec;
@@ -65,12 +66,9 @@ impl Tree {
     }
 
     /// What was written is on disk, or at least no longer in this process.
-    pub(super) fn sync(&self, durability: Durability) -> Result<(), StoreError> {
+    pub(super) fn sync(&self, home: &Home) -> Result<(), StoreError> {
         self.db.flush().map_err(writing)?;
-        match durability {
-            Durability::Disk => self.log.sync_data().map_err(|error| StoreError::Io(format!("fdatasync: {error}"))),
-            Durability::Process => Ok(()),
-        }
+        home.sync_data(&self.log).map_err(|error| StoreError::Io(format!("fdatasync: {error}")))
     }
 
     /// What is kept under `key`.
@@ -99,16 +97,6 @@ fn reading(error: sled::Error) -> StoreError {
 pub(super) fn size(dir: &Path) -> Result<u64, StoreError> {
     let log = dir.join("db");
     fs::metadata(&log).map(|log| log.len()).map_err(|error| io("looking at", &log, error))
-}
-
-/// Makes a closed or quiet directory, and what is in it, survive a power cut.
-pub(super) fn sync_directory(dir: &Path) -> Result<(), StoreError> {
-    let sync =
-        |path: &Path| File::open(path).and_then(|file| file.sync_all()).map_err(|error| io("fsync of", path, error));
-    for path in list(dir)? {
-        if path.is_dir() { sync_directory(&path)? } else { sync(&path)? }
-    }
-    sync(dir)
 }
 
 /// The paths in a directory.

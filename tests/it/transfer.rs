@@ -171,7 +171,7 @@ async fn what_is_cut_off_bad_or_foreign_is_named_and_the_rest_is_taken() {
     let strange = edited[4].replace("promo", "lunch");
     edited[4] = &strange;
     fs::write(rig.path("edited"), edited.join("\n")).unwrap();
-    fs::write(rig.path("headless"), &edited[2..].join("\n")).unwrap();
+    fs::write(rig.path("headless"), edited[2..].join("\n")).unwrap();
 
     // The very store it came from.
     let (code, words) = ctl(&rig, "import", &rig.path("export")).await;

@@ -247,3 +247,28 @@ pub fn all_records(store: &impl Store) -> BTreeMap<u64, Record> {
     }
     records
 }
+
+/// Batches vary between one change and more than a page of the journal.
+pub fn next(world: &mut World) -> Vec<Change> {
+    let changes = [1, 3, 40, 200][world.number(4)];
+    world.batch(changes)
+}
+
+/// A world and a count of batches, after `batches` of them.
+pub fn world_after(batches: u64) -> World {
+    let mut world = World::new(42);
+    for _ in 1..batches {
+        next(&mut world);
+    }
+    world
+}
+
+/// The batches that a store holds: each writes its number into the acknowledgement of an agent of its own.
+pub fn batches(snapshot: &Snapshot) -> u64 {
+    let counter = counter();
+    snapshot.acked.iter().find(|(agent, _)| *agent == counter).map_or(0, |(_, batches)| *batches)
+}
+
+pub fn counter() -> AgentId {
+    AgentId::new("counter").unwrap()
+}
