@@ -27,7 +27,7 @@ use toml::de::DeTable;
 
 pub use env::{Env, can_be_read};
 pub use report::{Level, Mark, Problem, Report, Span};
-pub use sections::{Durability, Log, LogFormat, Pace, Platform, Retention, Server, Store, Webhook};
+pub use sections::{Durability, Log, LogFormat, Mode, Pace, Platform, Retention, Server, Store, Webhook};
 pub use settings::{Change, Diff, Origin, Setting};
 
 use crate::model::{Policies, Timestamp};

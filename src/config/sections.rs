@@ -9,7 +9,7 @@ use super::civil::Positive;
 use super::env::Env;
 use super::report::Problem;
 use super::section::Section;
-use super::value::{Bytes, Choice, Count, Directives, Mode};
+use super::value::{Bytes, Choice, Count, Directives, Mode as Permissions};
 use crate::model::Region;
 
 /// What the kernel takes for the path of a unix socket: `sun_path` less its final zero.
@@ -38,7 +38,7 @@ impl Server {
     pub(super) fn read(section: &mut Section<'_>, env: &Env) -> Self {
         let server = Self {
             socket: section.get_or("socket", env.socket()),
-            socket_mode: section.get("socket_mode", Mode(0o660)).0,
+            socket_mode: section.get("socket_mode", Permissions(0o660)).0,
             request_bytes_max: section.get("request_bytes_max", Bytes(MIB)).0,
             batch_bytes_max: section.get("batch_bytes_max", Bytes(16 * MIB)).0,
             clients_max: size(section.get("clients_max", Count(1024))),
@@ -100,6 +100,8 @@ impl Choice for Durability {
 /// `[platform]`: how the RBM platform is reached.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Platform {
+    /// Whether anything is revoked at all.
+    pub mode: Mode,
     /// The key of the service account, a JSON file.
     pub credentials: PathBuf,
     /// In place of Google's hosts: the sandbox, or a gateway. Scheme, host and port only.
@@ -116,8 +118,10 @@ pub struct Platform {
 
 impl Platform {
     pub(super) fn read(section: &mut Section<'_>, env: &Env) -> Self {
+        let mode = section.get("mode", Mode::Live);
         let platform = Self {
-            credentials: credentials(section, env),
+            mode,
+            credentials: credentials(section, env, mode),
             endpoint: section.find("endpoint"),
             ca_file: section.find("ca_file"),
             connect_timeout: section.get("connect_timeout", Positive(Duration::from_secs(5))).0,
@@ -135,13 +139,29 @@ impl Platform {
     }
 }
 
-/// The path of the key. There is always one: the sandbox checks its tokens as well.
-fn credentials(section: &mut Section<'_>, env: &Env) -> PathBuf {
+/// Whether the platform is asked to revoke.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Mode {
+    /// It is.
+    Live,
+    /// Everything but that: what would have been revoked is recorded.
+    Shadow,
+}
+
+impl Choice for Mode {
+    const WORDS: &'static [(&'static str, Self)] = &[("live", Self::Live), ("shadow", Self::Shadow)];
+}
+
+/// The path of the key. There is always one in live mode: the sandbox checks its tokens as well.
+fn credentials(section: &mut Section<'_>, env: &Env, mode: Mode) -> PathBuf {
     let path = match env.credentials() {
         Some(default) => Some(section.get_or("credentials", default)),
         None => section.find("credentials"),
     };
     match path {
+        // Nobody reads it.
+        path if mode == Mode::Shadow => path.unwrap_or_default(),
         Some(path) => {
             readable(section, env, "credentials", &path);
             path

@@ -23,10 +23,10 @@ use super::reload::Reloader;
 use super::signals::{self, Stop};
 use super::{clock_watch, exit, file_watch, logs, sockets};
 use crate::clock;
-use crate::config::{self, Config, Loaded};
+use crate::config::{self, Config, Loaded, Mode};
 use crate::engine::{Doors, Engine, PaceLimits, Settings, Tuning};
 use crate::intake::{self, Gate, Limits, desk::Desk, signature::ClientTokens, socket::SocketError};
-use crate::platform::{self, RbmClient};
+use crate::platform::{self, Platform, RbmClient, Shadow};
 use crate::store::{Durability, SledStore, StoreError, StoreOptions};
 
 /// How long requests in progress may take to end once a stop was asked for.
@@ -108,7 +108,13 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
     let Loaded { config, hash, .. } = loaded.clone();
     let started_at = clock::wall();
     let tokens = client_tokens(&config)?;
-    let platform = Arc::new(client(&config).map_err(|error| Failure::new(exit::CONFIG, error))?);
+    let platform: Arc<dyn Platform> = match config.platform.mode {
+        Mode::Live => Arc::new(client(&config).map_err(|error| Failure::new(exit::CONFIG, error))?),
+        Mode::Shadow => {
+            warn!("SHADOW MODE: nothing will be revoked; what would have been is recorded as outcome SHADOW");
+            Arc::new(Shadow)
+        }
+    };
     let doors = Doors::default();
     let (handle, teller) = (doors.handle(), doors.teller());
 
@@ -162,6 +168,7 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
         desk,
         limits: Limits { request_bytes: config.server.request_bytes_max, batch_bytes: config.server.batch_bytes_max },
         tokens,
+        mode: config.platform.mode,
         started_at,
         stopping: stop.drain.clone(),
     };
@@ -184,7 +191,7 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
 
 /// Runs the engine on a thread of its own. What is returned is told when the store is closed.
 fn start_engine(
-    engine: Engine<SledStore, RbmClient>,
+    engine: Engine<SledStore, dyn Platform>,
     drain: CancellationToken,
     leave: CancellationToken,
 ) -> Result<oneshot::Receiver<()>, Failure> {

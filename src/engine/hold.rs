@@ -117,7 +117,7 @@ impl<S: Store> Core<S> {
         }
         let hold = Hold { id: self.new_seq(), of, reason, since: now, released: None };
         info!(hold = hold.id, of = %hold.of, "held: nothing of it is revoked until the hold is released");
-        Ok(self.put_hold(hold, now))
+        Ok(self.put_hold(&hold, now))
     }
 
     /// Ends a hold: what it kept back and is due leaves as the pace lets it.
@@ -137,11 +137,11 @@ impl<S: Store> Core<S> {
         let aside = |lane: &Lane| hold.of.covers(&lane.spec) && lane.line(Queue::Held).count > 0;
         let lanes = self.lanes.iter().filter(|(_, lane)| aside(lane)).map(|(id, _)| (id, None));
         self.holds.sifting.extend(lanes);
-        let status = self.put_hold(Hold { released: Some(now), ..hold }, now);
+        let status = self.put_hold(&Hold { released: Some(now), ..hold }, now);
         Ok(HoldStatus { waiting, ..status })
     }
 
-    fn put_hold(&mut self, hold: Hold, now: Timestamp) -> HoldStatus {
+    fn put_hold(&mut self, hold: &Hold, now: Timestamp) -> HoldStatus {
         let mut changes = vec![Change::Hold(hold.clone())];
         self.holds.all.insert(hold.id, hold.clone());
         for id in self.holds.worn_out(now) {
@@ -151,7 +151,7 @@ impl<S: Store> Core<S> {
         self.commit(Batch { changes, ..Batch::default() });
         self.heed_holds();
         self.dirty.extend((0..self.routes.len()).chain([super::chores::CHORES]));
-        self.hold_status(&hold)
+        self.hold_status(hold)
     }
 
     /// The lanes know what the holds mean for them.

@@ -119,7 +119,7 @@ impl Doors {
 }
 
 /// The shell around the core: waits, sends, and knows what time it is.
-pub struct Engine<S, P> {
+pub struct Engine<S, P: ?Sized> {
     core: Core<S>,
     wheel: Wheel,
     platform: Arc<P>,
@@ -131,7 +131,7 @@ pub struct Engine<S, P> {
     runtime: runtime::Handle,
 }
 
-impl<S: Store, P: Platform> Engine<S, P> {
+impl<S: Store, P: Platform + ?Sized> Engine<S, P> {
     /// An engine over a store that was just opened. Attempts run on the current runtime.
     ///
     /// # Errors

@@ -165,7 +165,7 @@ impl Pace {
                 }
                 self.rests(RestReason::Unreachable, None, now, random)
             }
-            Answer::Revoked | Answer::NotFound | Answer::Rejected(_) => {
+            Answer::Revoked | Answer::NotFound | Answer::Rejected(_) | Answer::Shadow => {
                 self.failures = 0;
                 match self.rest {
                     // Those that were already out when the rest began say nothing about its end.

@@ -2,6 +2,7 @@
 
 use super::core::{Batch, Core};
 use super::handle::Described;
+use crate::model::deadline::human;
 use crate::model::{self, Outcome, Record, Report, Timestamp};
 use crate::store::{Change, Entry, EntryKind, Store};
 
@@ -9,7 +10,7 @@ impl<S: Store> Core<S> {
     /// Adds an entry to the outcome log, and ties the grant to it.
     pub(super) fn report(&mut self, record: &mut Record, report: Report, now: Timestamp, batch: &mut Batch) {
         let Some(lane) = self.lanes.get(record.lane) else { return };
-        let model::State::Settled { outcome, .. } = record.state else { return };
+        let model::State::Settled { outcome, at: settled_at } = record.state else { return };
         let use_case = lane.spec.use_case.clone();
         let kind = match report {
             Report::Settled => EntryKind::Settled,
@@ -39,7 +40,15 @@ impl<S: Store> Core<S> {
             grant_id: record.grant.map(|_| self.grant_id(record).into()),
             fallback: record.grant.and(record.fallback.clone()),
             tags: record.tags.clone(),
-            detail: if outcome == Outcome::Failed { record.trail.iter().rev().find_map(why) } else { None },
+            detail: match (outcome, report) {
+                (Outcome::Failed, _) => record.trail.iter().rev().find_map(why),
+                // What shadow mode is for: who would not have got it, and got it all the same.
+                (_, Report::Amended(Outcome::Shadow)) => {
+                    let after = human(now.since(settled_at));
+                    Some(format!("arrived {after} after its DELETE would have left").into())
+                }
+                _ => None,
+            },
         };
         batch.changes.push(Change::Outcome(self.last_cursor, Box::new(entry)));
         // Trimmed in strides, so that it does not cost a change for each entry.

@@ -29,6 +29,7 @@ use super::wire::{
     AckView, BatchLine, ErrorBody, ErrorView, EventView, LatenessView, ListView, MessageView, OutcomeView,
     OutcomesView, RouteView, StatusView,
 };
+use crate::config::Mode;
 use crate::engine::{EvidenceEffect, Filter, Handle, Refusal, RefusalKind, StateKind, Verb};
 use crate::model::{AgentId, Identity, MessageId, Timestamp, UseCase, time::wire_duration};
 
@@ -63,6 +64,8 @@ pub struct Gate {
     pub limits: Limits,
     /// What forwarded pushes may be signed with.
     pub tokens: ClientTokens,
+    /// For the status.
+    pub mode: Mode,
     /// For the status.
     pub started_at: Timestamp,
     /// For what concerns the daemon itself.
@@ -426,6 +429,7 @@ async fn status(State(Shared { gate, .. }): State<Shared>) -> Answer {
     };
     let view = StatusView {
         version: Cow::Borrowed(env!("CARGO_PKG_VERSION")),
+        mode: gate.mode,
         started_at: gate.started_at,
         config_hash: status.config_hash.into(),
         use_cases,

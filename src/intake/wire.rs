@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::holds::HoldView;
+use crate::config::Mode;
 use crate::engine::{
     Described, EvidenceEffect, Explained, Forecast, OnConflict, PlannedUseCase, Refusal, RefusalKind, RestReason,
     StateKind,
@@ -306,6 +307,8 @@ pub struct EventView {
 pub struct StatusView {
     /// The daemon's version.
     pub version: Cow<'static, str>,
+    /// Whether anything is revoked.
+    pub mode: Mode,
     /// When it started.
     pub started_at: Timestamp,
     /// The loaded configuration's hash.

@@ -100,12 +100,14 @@ pub enum Outcome {
     Withdrawn,
     /// Its deadline passed while nobody watched, and the policy says that it is of no consequence.
     Moot,
+    /// It would have been revoked, but the daemon runs in shadow mode: it may still arrive.
+    Shadow,
 }
 
 impl Outcome {
     /// All of them, in the order of their stored codes.
-    pub const ALL: [Self; 6] =
-        [Self::Delivered, Self::Revoked, Self::Unknown, Self::Failed, Self::Withdrawn, Self::Moot];
+    pub const ALL: [Self; 7] =
+        [Self::Delivered, Self::Revoked, Self::Unknown, Self::Failed, Self::Withdrawn, Self::Moot, Self::Shadow];
 
     /// The word on the wire.
     pub const fn as_str(self) -> &'static str {
@@ -116,6 +118,7 @@ impl Outcome {
             Self::Failed => "FAILED",
             Self::Withdrawn => "WITHDRAWN",
             Self::Moot => "MOOT",
+            Self::Shadow => "SHADOW",
         }
     }
 }

@@ -71,6 +71,8 @@ pub enum Answer {
     Lost(Box<str>),
     /// It never reached the platform: no connection, no token.
     NotSent(Box<str>),
+    /// It was not sent: in shadow mode nothing is.
+    Shadow,
 }
 
 impl Answer {
@@ -85,6 +87,7 @@ impl Answer {
             Self::Rejected(_) => "rejected",
             Self::Lost(_) => "lost",
             Self::NotSent(_) => "not sent",
+            Self::Shadow => "shadow",
         }
     }
 
@@ -92,6 +95,7 @@ impl Answer {
     pub fn words(&self) -> String {
         match self {
             Self::Revoked | Self::NotFound | Self::TooManyRequests(_) => self.kind().to_owned(),
+            Self::Shadow => "shadow: the DELETE would have left now".to_owned(),
             Self::Unauthorized(words)
             | Self::Forbidden(words)
             | Self::Rejected(words)
@@ -290,6 +294,8 @@ fn answered(record: &mut Record, answer: &Answer, input: Input<'_>) -> Step {
             }
         }
         Answer::Rejected(_) => settle(record, Outcome::Failed, input),
+        // No window: there is no revocation that a DELIVERED could cross, and one that comes amends it.
+        Answer::Shadow => settle(record, Outcome::Shadow, input),
         Answer::Lost(_) | Answer::NotSent(_) => {
             record.attempts.failures += 1;
             let next = input.now.plus(retry::backoff(record.attempts.failures, input.random));
@@ -322,7 +328,10 @@ fn delivered(record: &mut Record, what: What, input: Input<'_>) -> Step {
             record.seen.delivered = true;
             STORED
         }
-        State::Settled { outcome: outcome @ (Outcome::Revoked | Outcome::Unknown | Outcome::Failed), at } => {
+        State::Settled {
+            outcome: outcome @ (Outcome::Revoked | Outcome::Unknown | Outcome::Failed | Outcome::Shadow),
+            at,
+        } => {
             record.note(input.now, what, None);
             record.note(input.now, What::Amended, Some(outcome.as_str().to_owned()));
             record.state = State::Settled { outcome: Outcome::Delivered, at };
@@ -426,7 +435,8 @@ fn grant(record: &Record, outcome: Outcome, input: Input<'_>) -> Option<Grant> {
         (Outcome::Revoked, _) | (Outcome::Unknown | Outcome::Failed, OnUnknown::Send) => GrantState::Offered,
         (Outcome::Unknown | Outcome::Failed, OnUnknown::Hold) => GrantState::Held,
         (Outcome::Unknown | Outcome::Failed, OnUnknown::Drop)
-        | (Outcome::Delivered | Outcome::Withdrawn | Outcome::Moot, _) => return None,
+        // In shadow mode it may arrive yet, and an SMS as well.
+        | (Outcome::Delivered | Outcome::Withdrawn | Outcome::Moot | Outcome::Shadow, _) => return None,
     };
     let until = record.deadline(input.policy).plus(input.policy.fallback_until);
     let state = if input.now > until { GrantState::Void } else { state };

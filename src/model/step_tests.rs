@@ -69,6 +69,7 @@ impl Life {
             "settled UNKNOWN" => vec![DUE, lost(), DUE, not_found, Event::WindowEnded],
             "settled FAILED" => vec![DUE, rejected()],
             "settled WITHDRAWN" => vec![Event::Withdraw],
+            "settled SHADOW" => vec![DUE, answered(Answer::Shadow)],
             "settled MOOT" => vec![Event::Due { maybe_attempted: false, moot: true }],
             other => panic!("no stage {other:?}"),
         };
@@ -146,6 +147,7 @@ fn answered(answer: Answer) -> Event {
 #[case("settled REVOKED", "settled DELIVERED, amend")]
 #[case("settled UNKNOWN", "settled DELIVERED, amend")]
 #[case("settled FAILED", "settled DELIVERED, amend")]
+#[case("settled SHADOW", "settled DELIVERED, amend")]
 #[case("settled DELIVERED", "settled DELIVERED, duplicate")]
 #[case("settled WITHDRAWN", "settled WITHDRAWN, duplicate")]
 #[case("settled MOOT", "settled MOOT, duplicate")]
@@ -251,6 +253,7 @@ fn the_time_under_a_hold_counts_neither_as_lateness_nor_against_patience() {
 #[case(Answer::Unauthorized("".into()), "waiting")]
 #[case(Answer::Forbidden("".into()), "waiting")]
 #[case(Answer::Rejected("".into()), "settled FAILED, report")]
+#[case(Answer::Shadow, "settled SHADOW, report")]
 fn an_answer_moves_a_message_that_is_in_flight_and_no_other(#[case] answer: Answer, #[case] shown: &str) {
     assert_eq!(Life::in_stage("in flight").takes(answered(answer.clone())), shown);
     for stage in ["pending", "waiting", "settling REVOKED", "settled REVOKED"] {
@@ -480,6 +483,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Answer::Rejected("400".into())),
         Just(Answer::Lost("lost".into())),
         Just(Answer::NotSent("not sent".into())),
+        Just(Answer::Shadow),
     ];
     prop_oneof![
         6 => any::<bool>().prop_map(|moot| Event::Due { maybe_attempted: false, moot }),

@@ -22,5 +22,6 @@ mod lost_answer;
 mod outcomes;
 mod pace;
 mod refusals;
+mod shadow;
 mod stop;
 mod two_daemons;
