@@ -198,6 +198,7 @@ fn told(note: &NoteView, sent: Timestamp, here: &Here) -> String {
         What::Answered => format!("DELETE answered: {detail}"),
         What::MaybeAttempted => "a DELETE may have left just before a crash; nobody saw its answer".to_owned(),
         What::Held => format!("its turn came, and it was put aside for {detail}"),
+        What::Recalled => format!("taken back with others: {detail}"),
         What::Released => "the hold was released".to_owned(),
         What::Decided => format!("its SMS was decided on: {detail}"),
         What::Amended => format!("its outcome was wrong ({}), and is amended", detail.to_lowercase()),

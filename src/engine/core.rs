@@ -12,12 +12,14 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use super::chores::CHORES;
+pub(super) use super::batch::Batch;
+use super::chores::{CHORES, Sifting, sift_all};
 use super::early::EarlyEvents;
 use super::handle::{Command, Refusal, Reply};
 use super::hold::Holds;
 use super::lanes::Lanes;
 use super::pace::{Pace, PaceLimits};
+use super::recall::Recalls;
 use super::retune::Tuning;
 use crate::clock::Now;
 use crate::model::{
@@ -105,20 +107,6 @@ pub(super) struct Flight {
     pub route: usize,
 }
 
-/// Changes that go to the store as one.
-#[derive(Default)]
-pub(super) struct Batch {
-    pub changes: Vec<Change>,
-    pub touched: BTreeSet<Identity>,
-}
-
-impl Batch {
-    /// Whether this message is already changed here, where reads can't see it yet.
-    pub(super) fn touches(&self, identity: &Identity) -> bool {
-        self.touched.contains(identity)
-    }
-}
-
 type Waiter = Box<dyn FnOnce(Result<(), Refusal>) + Send>;
 
 /// See the module's documentation.
@@ -138,6 +126,8 @@ pub(super) struct Core<S> {
     pub dirty: BTreeSet<usize>,
     pub early: EarlyEvents,
     pub holds: Holds,
+    pub recalls: Recalls,
+    pub sifting: Sifting,
     pub acked: HashMap<AgentId, Cursor>,
     pub last_cursor: Cursor,
     pub durable_cursor: Cursor,
@@ -189,6 +179,8 @@ impl<S: Store> Core<S> {
             dirty: BTreeSet::new(),
             early: EarlyEvents::recover(&snapshot.early),
             holds: Holds::recover(snapshot),
+            recalls: Recalls::recover(snapshot),
+            sifting: sift_all(snapshot),
             acked: snapshot.acked.iter().cloned().collect(),
             last_cursor: snapshot.last_cursor,
             durable_cursor: snapshot.last_cursor,
@@ -311,6 +303,23 @@ impl<S: Store> Core<S> {
                 let released = self.release(&which, now.wall);
                 self.reply_when_done(reply, released);
             }
+            Command::Recall(of, reason, reply) => {
+                let begun = self.recall(of, reason, now.wall);
+                self.reply_when_done(reply, begun);
+            }
+            Command::Survey(survey, reply) => {
+                let counted = self.survey(*survey, now).map_err(|error| Refusal::unavailable(error.to_string()));
+                drop(reply.send(counted));
+            }
+            Command::Recalls(None, reply) => self.reply_when_durable(reply, self.recalls.all()),
+            Command::Recalls(Some(id), reply) => {
+                let found = self.recall_status(id).map(|recall| vec![recall]);
+                self.reply_when_done(reply, found);
+            }
+            Command::Received { id, limit, after, reply } => {
+                let page = self.received(id, limit, after.as_deref());
+                self.reply_when_done(reply, page);
+            }
             Command::Holds(reply) => drop(reply.send(Ok(self.holds()))),
         }
     }
@@ -354,7 +363,9 @@ impl<S: Store> Core<S> {
     }
 
     /// Hands changes to the store.
-    pub(super) fn commit(&mut self, batch: Batch) -> Ticket {
+    pub(super) fn commit(&mut self, mut batch: Batch) -> Ticket {
+        let recalls = batch.recalls.iter().filter_map(|id| self.recalls.get(*id));
+        batch.changes.extend(recalls.map(|recall| Change::Recall(Box::new(recall.clone()))));
         if !batch.changes.is_empty() {
             let told = batch.changes.iter().any(|change| matches!(change, Change::Outcome(..)));
             self.last_ticket = self.store.append(batch.changes);
@@ -395,6 +406,11 @@ impl<S: Store> Core<S> {
         now: Timestamp,
         batch: &mut Batch,
     ) -> Step {
+        let mut stored_at = stored_at;
+        if !matches!(event, Event::Recall(_)) && self.recall_first(record, stored_at, now, batch) {
+            stored_at = record.position();
+        }
+        let was = record.recall.map(|_| record.state);
         let Some(lane) = self.lanes.get(record.lane) else { unreachable!("every record stands in a lane we know") };
         let policy = Arc::clone(&lane.policy);
         let (grant_acked, held_until) = (self.is_acked(record), self.held_until(record));
@@ -404,6 +420,9 @@ impl<S: Store> Core<S> {
             self.report(record, report, now, batch);
         }
         if step.changed {
+            if let Some(id) = record.recall {
+                self.recount(id, was, record, now, batch);
+            }
             self.stand(Some(stored_at), record, batch);
         }
         step

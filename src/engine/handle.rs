@@ -8,10 +8,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::hold::{HoldStatus, Which};
 use super::pace::RestReason;
+use super::recall::Survey;
 use super::retune::Tuning;
 use crate::model::{
-    AgentId, Hold, Identity, LaneSpec, MessageId, Outcome, Phone, Record, Region, Selector, Timestamp, TrafficType,
-    UseCase,
+    AgentId, Hold, Identity, LaneSpec, MessageId, Outcome, Phone, Recall, Record, Region, Selector, Timestamp,
+    TrafficType, UseCase,
 };
 use crate::store::{Cursor, Entry};
 
@@ -391,6 +392,10 @@ pub(super) enum Command {
     Hold(Selector, Option<Box<str>>, Reply<HoldStatus>),
     Release(Which, Reply<HoldStatus>),
     Holds(Reply<Vec<HoldStatus>>),
+    Recall(Selector, Option<Box<str>>, Reply<Recall>),
+    Survey(Box<Survey>, Reply<Survey>),
+    Recalls(Option<u64>, Reply<Vec<Recall>>),
+    Received { id: u64, limit: usize, after: Option<String>, reply: Reply<Page> },
 }
 
 /// A stretch of the outcome log.

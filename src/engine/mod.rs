@@ -8,6 +8,7 @@
 //!
 //! This room knows the store and the platform by their contracts only; it must not know sled, reqwest or HTTP.
 
+mod batch;
 mod chores;
 mod core;
 mod dispatch;
@@ -20,6 +21,9 @@ mod hold_tests;
 mod lanes;
 mod pace;
 mod query;
+mod recall;
+#[cfg(test)]
+mod recall_tests;
 mod register;
 mod retune;
 #[cfg(test)]
@@ -54,6 +58,7 @@ pub use self::handle::{
 };
 pub use self::hold::{HoldStatus, Which};
 pub use self::pace::{PaceLimits, RestReason};
+pub use self::recall::Survey;
 pub use self::retune::Tuning;
 
 /// Requests that may wait for the engine; beyond that, whoever asks waits to ask.

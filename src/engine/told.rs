@@ -17,7 +17,8 @@ impl<S: Store> Core<S> {
             Report::Amended(_) => EntryKind::Amended,
             Report::Granted => EntryKind::Granted,
         };
-        if kind != EntryKind::Granted {
+        // A recall that takes a grant back leaves the outcome what it was.
+        if kind != EntryKind::Granted && report != Report::Amended(outcome) {
             *self.settled.entry(outcome).or_default() += 1;
         }
         self.last_cursor += 1;

@@ -23,6 +23,7 @@ use super::desk::Desk;
 use super::events::{self, Unacceptable};
 use super::holds;
 use super::parse;
+use super::recalls;
 use super::signature::ClientTokens;
 use super::tune;
 use super::wire::{
@@ -93,6 +94,9 @@ pub fn router(gate: Gate) -> Router {
         .route("/v1/holds", post(holds::hold).get(holds::list))
         .route("/v1/holds:release", post(holds::release))
         .route("/v1/holds/{hold}", post(holds::act))
+        .route("/v1/recalls", post(recalls::recall).get(recalls::list))
+        .route("/v1/recalls/{recall}", get(recalls::get))
+        .route("/v1/recalls/{recall}/received", get(recalls::received))
         .route("/v1/status", get(status))
         .route("/v1/forecast", get(tune::forecast))
         .route("/v1/plan", post(tune::plan))
@@ -282,7 +286,7 @@ async fn act(State(shared): State<Shared>, Path((agent, message)): Path<(String,
 pub(super) struct Params(pub BTreeMap<String, String>);
 
 impl Params {
-    fn text(&mut self, name: &str) -> Option<String> {
+    pub(super) fn text(&mut self, name: &str) -> Option<String> {
         self.0.remove(name).filter(|value| !value.is_empty())
     }
 
@@ -294,7 +298,7 @@ impl Params {
         self.text(name).map(|value| parse(&value).map_err(|message| Refusal::invalid(name, message))).transpose()
     }
 
-    fn page_size(&mut self) -> Result<usize, Refusal> {
+    pub(super) fn page_size(&mut self) -> Result<usize, Refusal> {
         let size = self.with("pageSize", |value| match value.parse() {
             Ok(size) if (1..=PAGE_SIZE_MAX).contains(&size) => Ok(size),
             _ => Err(format!("a number from 1 to {PAGE_SIZE_MAX}")),

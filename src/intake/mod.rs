@@ -9,6 +9,7 @@ pub mod desk;
 mod events;
 pub mod holds;
 mod parse;
+pub mod recalls;
 pub mod server;
 pub mod signature;
 pub mod socket;

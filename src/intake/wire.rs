@@ -99,6 +99,9 @@ pub struct MessageView {
     /// What keeps it from being revoked: already, or when its deadline comes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<HoldView>,
+    /// The recall that it belongs to. There is no SMS for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recall: Option<String>,
     /// Its fallback grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<GrantView>,
@@ -172,6 +175,7 @@ impl From<Described> for MessageView {
             attempts: record.attempts.count,
             lateness: record.attempts.lateness,
             hold: hold.map(HoldView::from),
+            recall: record.recall.map(|id| id.to_string()),
             grant,
             trail: record.trail.into_iter().map(note).collect(),
         }

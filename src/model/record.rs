@@ -32,6 +32,8 @@ pub struct Record {
     pub state: State,
     /// It was put aside for a hold, and waits for its release.
     pub held: bool,
+    /// The recall that it belongs to.
+    pub recall: Option<u64>,
     /// What was tried.
     pub attempts: Attempts,
     /// Evidence that came while an attempt was out.
@@ -193,11 +195,13 @@ pub enum What {
     Held = 13,
     /// No hold keeps it back any more.
     Released = 14,
+    /// It was recalled: by which is in the detail.
+    Recalled = 15,
 }
 
 impl What {
     /// All of them, in the order of their stored codes.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Registered,
         Self::Replaced,
         Self::Rescheduled,
@@ -213,6 +217,7 @@ impl What {
         Self::Decided,
         Self::Held,
         Self::Released,
+        Self::Recalled,
     ];
 }
 
@@ -228,8 +233,10 @@ impl Record {
             (State::Pending | State::Revoking { .. }, _) if self.held => (Queue::Held, self.send_time),
             (State::Pending, None) => (Queue::Anchor, self.send_time),
             (State::Pending, Some(deadline)) => (Queue::Own, deadline),
+            (State::Revoking { next, .. }, _) if self.recall.is_some() => (Queue::Recalled, next),
             (State::Revoking { next, .. }, _) => (Queue::Retry, next),
             (State::Settling { until, .. }, _) => (Queue::Settling, until),
+            (State::Settled { at, .. }, _) if self.recall.is_some() => (Queue::Listed, at),
             (State::Settled { at, .. }, _) => (Queue::Kept, at),
         };
         Position { lane: self.lane, queue, place: Place { order, seq: self.seq } }

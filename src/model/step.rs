@@ -30,6 +30,8 @@ pub enum Event {
     PutAside(Box<str>),
     /// No hold keeps it back any more.
     Resume,
+    /// It is recalled: by this recall.
+    Recall(u64),
     /// An attempt is back.
     Answered(Answer),
     /// `DELIVERED`.
@@ -116,7 +118,7 @@ pub struct Input<'a> {
     pub random: u64,
     /// Whether the agent has acknowledged the outcome that carried the grant.
     pub grant_acked: bool,
-    /// Until when a hold kept it back, if one did; the time before does not count against it. Else the epoch.
+    /// Until when a hold kept it back, or since when it is recalled: the time before does not count against it. Else the epoch.
     pub held_until: Timestamp,
 }
 
@@ -165,6 +167,7 @@ pub fn step(record: &mut Record, event: Event, input: Input<'_>) -> Step {
             STORED
         }
         Event::Resume => DUPLICATE,
+        Event::Recall(id) => recall(record, id, input),
         Event::Answered(answer) => answered(record, &answer, input),
         Event::Delivered => delivered(record, What::Delivered, input),
         Event::Read => delivered(record, What::Read, input),
@@ -237,6 +240,35 @@ fn due(record: &mut Record, maybe_attempted: bool, moot: bool, input: Input<'_>)
     record.attempts.count += 1;
     // Not stored: the fence of the queue, made durable ahead, says that this attempt may have left.
     Step { attempt: true, ..Step::default() }
+}
+
+/// Revoked now, whatever it waited for. From here on there is no SMS for it: what is taken back as a whole is not to arrive
+/// another way. What settled already keeps its outcome, and loses what grant it has that nobody took note of.
+fn recall(record: &mut Record, id: u64, input: Input<'_>) -> Step {
+    if record.recall.is_some() {
+        return DUPLICATE;
+    }
+    record.recall = Some(id);
+    record.note(input.now, What::Recalled, Some(format!("recall {id}")));
+    match record.state {
+        State::Pending | State::Revoking { in_flight: false, .. } => {
+            record.held = false;
+            start_revoking(record, input.now, input);
+            STORED
+        }
+        State::Revoking { in_flight: true, .. } | State::Settling { .. } => STORED,
+        State::Settled { outcome, .. } => match &mut record.grant {
+            Some(grant) if grant.state == GrantState::Offered && !input.grant_acked => {
+                grant.state = GrantState::Withdrawn;
+                Step { report: Some(Report::Amended(outcome)), ..STORED }
+            }
+            Some(grant) if grant.state == GrantState::Held => {
+                grant.state = GrantState::Withdrawn;
+                STORED
+            }
+            _ => STORED,
+        },
+    }
 }
 
 fn stuck(record: &mut Record, input: Input<'_>) -> Step {
@@ -431,6 +463,9 @@ fn decide(record: &mut Record, give: bool, input: Input<'_>) -> Step {
 /// The grant that goes with an outcome: one where the message is surely not on the handset, and where that can't be known,
 /// what the policy says.
 fn grant(record: &Record, outcome: Outcome, input: Input<'_>) -> Option<Grant> {
+    if record.recall.is_some() {
+        return None;
+    }
     let state = match (outcome, input.policy.on_unknown) {
         (Outcome::Revoked, _) | (Outcome::Unknown | Outcome::Failed, OnUnknown::Send) => GrantState::Offered,
         (Outcome::Unknown | Outcome::Failed, OnUnknown::Hold) => GrantState::Held,

@@ -6,11 +6,11 @@
 
 use minicbor::{Decode, Encode, Encoder};
 
-use super::codec::{self, StoredEarly, StoredHold, StoredLane, corrupt};
+use super::codec::{self, StoredEarly, StoredHold, StoredLane, StoredRecall, corrupt};
 use super::key::{IdentityHash, POSITION_BYTES, position_bytes, read_position};
 use super::tree::Bytes;
 use super::{Change, Cursor, EarlyEvent, StoreError};
-use crate::model::{AgentId, Hold, Identity, LaneId, LaneSpec, Place, Position, Queue, Timestamp};
+use crate::model::{AgentId, Hold, Identity, LaneId, LaneSpec, Place, Position, Queue, Recall, Timestamp};
 
 /// See [`Change`].
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub(super) enum Logged {
     EarlyGone(Identity),
     Hold(Hold),
     HoldGone(u64),
+    Recall(Box<Recall>),
+    RecallGone(u64),
 }
 
 /// Its bytes: an array of the code and the fields.
@@ -62,6 +64,10 @@ pub(super) enum StoredChange<'a> {
     Hold(#[n(0)] u64, #[b(1)] StoredHold<'a>),
     #[n(10)]
     HoldGone(#[n(0)] u64),
+    #[n(11)]
+    Recall(#[n(0)] u64, #[b(1)] StoredRecall<'a>),
+    #[n(12)]
+    RecallGone(#[n(0)] u64),
 }
 
 impl From<Change> for Logged {
@@ -83,6 +89,8 @@ impl From<Change> for Logged {
             Change::EarlyGone(identity) => Self::EarlyGone(identity),
             Change::Hold(hold) => Self::Hold(hold),
             Change::HoldGone(id) => Self::HoldGone(id),
+            Change::Recall(recall) => Self::Recall(recall),
+            Change::RecallGone(id) => Self::RecallGone(id),
         }
     }
 }
@@ -106,6 +114,8 @@ impl Logged {
             Self::EarlyGone(identity) => StoredChange::EarlyGone(identity.agent.as_str(), identity.message_id.as_str()),
             Self::Hold(hold) => StoredChange::Hold(hold.id, StoredHold::of(hold)),
             Self::HoldGone(id) => StoredChange::HoldGone(*id),
+            Self::Recall(recall) => StoredChange::Recall(recall.id, StoredRecall::of(recall)),
+            Self::RecallGone(id) => StoredChange::RecallGone(*id),
         }
     }
 }
@@ -135,6 +145,8 @@ impl TryFrom<StoredChange<'_>> for Logged {
             StoredChange::EarlyGone(agent, message_id) => Self::EarlyGone(codec::identity(agent, message_id)?),
             StoredChange::Hold(id, hold) => Self::Hold(hold.read(id)?),
             StoredChange::HoldGone(id) => Self::HoldGone(id),
+            StoredChange::Recall(id, recall) => Self::Recall(Box::new(recall.read(id)?)),
+            StoredChange::RecallGone(id) => Self::RecallGone(id),
         })
     }
 }

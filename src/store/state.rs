@@ -13,7 +13,7 @@ use super::logged::{Logged, StoredChange, read_queue};
 use super::tree::Bytes;
 use super::young::Young;
 use super::{Cursor, EarlyEvent, Snapshot, StoreError, codec};
-use crate::model::{AgentId, Hold, Identity, LaneId, LaneSpec, Place, Position, Queue};
+use crate::model::{AgentId, Hold, Identity, LaneId, LaneSpec, Place, Position, Queue, Recall};
 
 /// The facts that do not grow with messages. A [`Snapshot`], ready to be changed.
 #[derive(Clone, Default, Debug)]
@@ -30,6 +30,7 @@ pub(super) struct Facts {
     acked: BTreeMap<AgentId, Cursor>,
     early: BTreeMap<Identity, EarlyEvent>,
     holds: BTreeMap<u64, Hold>,
+    recalls: BTreeMap<u64, Box<Recall>>,
     counts: BTreeMap<(LaneId, Queue), u64>,
 }
 
@@ -49,7 +50,7 @@ struct StoredHead<'a> {
     trimmed: u64,
     #[n(5)]
     counts: Vec<(u32, u8, u64)>,
-    /// Lanes, fences, acknowledgements, early events and holds, as the changes that make them.
+    /// Lanes, fences, acknowledgements, early events, holds and recalls, as the changes that make them.
     #[b(6)]
     others: Vec<StoredChange<'a>>,
 }
@@ -71,6 +72,7 @@ impl Facts {
             acked: self.acked.iter().map(|(agent, cursor)| (agent.clone(), *cursor)).collect(),
             early: self.early.values().cloned().collect(),
             holds: self.holds.values().cloned().collect(),
+            recalls: self.recalls.values().map(|recall| Recall::clone(recall)).collect(),
             counts: self.counts.iter().map(|((lane, queue), count)| (*lane, *queue, *count)).collect(),
         }
     }
@@ -82,7 +84,8 @@ impl Facts {
         let acked = self.acked.iter().map(|(agent, cursor)| Logged::Acked(agent.clone(), *cursor));
         let early = self.early.values().cloned().map(Logged::Early);
         let holds = self.holds.values().cloned().map(Logged::Hold);
-        let others: Vec<_> = lanes.chain(fences).chain(acked).chain(early).chain(holds).collect();
+        let recalls = self.recalls.values().cloned().map(Logged::Recall);
+        let others: Vec<_> = lanes.chain(fences).chain(acked).chain(early).chain(holds).chain(recalls).collect();
         let head = StoredHead {
             store_id: self.store_id,
             serial: self.serial,
@@ -137,6 +140,11 @@ impl Facts {
                 self.holds.insert(hold.id, hold.clone());
             }
             Logged::HoldGone(id) => drop(self.holds.remove(id)),
+            Logged::Recall(recall) => {
+                self.next_seq = self.next_seq.max(recall.id.saturating_add(1));
+                self.recalls.insert(recall.id, recall.clone());
+            }
+            Logged::RecallGone(id) => drop(self.recalls.remove(id)),
         }
     }
 
@@ -184,6 +192,7 @@ impl State {
             Logged::TrimOutcomes(cursor) => young.trim_outcomes(cursor),
             Logged::Lane(..) | Logged::Acked(..) | Logged::Fence(..) => {}
             Logged::Early(_) | Logged::EarlyGone(_) | Logged::Hold(_) | Logged::HoldGone(_) => {}
+            Logged::Recall(_) | Logged::RecallGone(_) => {}
         }
     }
 }

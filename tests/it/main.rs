@@ -21,6 +21,7 @@ mod list;
 mod lost_answer;
 mod outcomes;
 mod pace;
+mod recall;
 mod refusals;
 mod shadow;
 mod stop;
