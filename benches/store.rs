@@ -158,6 +158,7 @@ fn record(seq: u64) -> Record {
         state: State::Pending,
         attempts: Attempts::default(),
         held: false,
+        recall: None,
         seen: Seen::default(),
         grant: None,
         trail: vec![Note { at: now, what: What::Registered, detail: None }],

@@ -218,6 +218,9 @@ fn credentials_are_missed_wherever_the_requests_go() {
     let missing = config::parse("config.toml", &text, &nothing, now()).unwrap_err();
     assert_eq!(missing.problems()[0].title, "no credentials for the platform");
 
+    // Nobody is asked anything in shadow mode.
+    assert!(config::parse("config.toml", &format!("[platform]\nmode = \"shadow\"\n{OTP}"), &nothing, now()).is_ok());
+
     let gone = Env { readable: |_| Err(io::ErrorKind::NotFound.into()), ..env() };
     let unreadable = config::parse("config.toml", OTP, &gone, now()).unwrap_err();
     assert_eq!(unreadable.problems()[0].title, "can't read /run/credentials/revoked.service/service-account.json");

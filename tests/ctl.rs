@@ -303,6 +303,24 @@ fn a_hold_is_made_shown_and_released_by_its_number_or_by_what_it_names() {
 }
 
 #[test]
+fn a_recall_is_counted_made_watched_and_listed() {
+    let house = House::with_a_message();
+    house.good("withdraw bot m1");
+    assert!(house.good("recall --tag spring --dry-run").contains("would revoke 0 messages"));
+    assert!(house.good("recalls").starts_with("No recall is under way"));
+    let told = house.run("recall --tag spring --json");
+    let recall: Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!((&recall["state"], &recall["before"]["WITHDRAWN"]), (&"DONE".into(), &1.into()), "{told:?}");
+    let id = recall["id"].as_str().unwrap();
+    assert!(text(&house.run(&format!("recall {id}")).stdout).contains("1 were not surely taken back"));
+    assert_eq!(house.json(&format!("recall {id} --received"))[0]["messageId"], "m1");
+    let table = house.good(&format!("recall {id} --received"));
+    assert!(table.contains("+1•••••4444") && !table.contains("2223334444"), "{table}");
+    assert!(house.good("recalls").contains("tag spring"));
+    assert_eq!(refusal(&house.run("recall 99 --received")).0, 1);
+}
+
+#[test]
 fn a_refused_field_is_named() {
     let house = House::new();
     let (code, words) = refusal(&house.run("register bot m1 --phone 123 --use-case otp"));

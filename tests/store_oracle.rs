@@ -22,6 +22,7 @@ fn comparable(mut snapshot: Snapshot) -> Snapshot {
     snapshot.early.sort_by(|a, b| a.identity.cmp(&b.identity));
     snapshot.counts.sort();
     snapshot.holds.sort();
+    snapshot.recalls.sort_by_key(|recall| recall.id);
     Snapshot { store_id: 0, next_seq: 0, ..snapshot }
 }
 

@@ -28,7 +28,7 @@ use toml::de::DeTable;
 pub use env::{Env, can_be_read};
 pub use report::{Level, Mark, Problem, Report, Span};
 pub use sections::{
-    Account, Durability, ForwardMode, Log, LogFormat, Pace, Platform, Retention, Server, Store, Webhook,
+    Account, Durability, ForwardMode, Log, LogFormat, Mode, Pace, Platform, Retention, Server, Store, Webhook,
 };
 pub use settings::{Change, Diff, Origin, Setting};
 

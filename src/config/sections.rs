@@ -11,7 +11,7 @@ use super::civil::Positive;
 use super::env::Env;
 use super::report::Problem;
 use super::section::Section;
-use super::value::{Bytes, Choice, Count, Directives, Listen, Mode, SecretFile, Target, in_the_clear};
+use super::value::{Bytes, Choice, Count, Directives, Listen, Mode as Permissions, SecretFile, Target, in_the_clear};
 use crate::model::{AgentId, Region};
 
 /// What the kernel takes for the path of a unix socket: `sun_path` less its final zero.
@@ -40,7 +40,7 @@ impl Server {
     pub(super) fn read(section: &mut Section<'_>, env: &Env) -> Self {
         let server = Self {
             socket: section.get_or("socket", env.socket()),
-            socket_mode: section.get("socket_mode", Mode(0o660)).0,
+            socket_mode: section.get("socket_mode", Permissions(0o660)).0,
             request_bytes_max: section.get("request_bytes_max", Bytes(MIB)).0,
             batch_bytes_max: section.get("batch_bytes_max", Bytes(16 * MIB)).0,
             clients_max: size(section.get("clients_max", Count(1024))),
@@ -102,6 +102,8 @@ impl Choice for Durability {
 /// `[platform]`: how the RBM platform is reached.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Platform {
+    /// Whether anything is revoked at all.
+    pub mode: Mode,
     /// The key of the service account for all agents that no account names, a JSON file.
     pub credentials: Option<PathBuf>,
     /// Accounts of other partners.
@@ -129,8 +131,10 @@ pub struct Account {
 
 impl Platform {
     pub(super) fn read(section: &mut Section<'_>, env: &Env) -> Self {
+        let mode = section.get("mode", Mode::Live);
         let mut platform = Self {
-            credentials: credentials(section, env),
+            mode,
+            credentials: credentials(section, env, mode),
             accounts: Vec::new(),
             endpoint: section.find("endpoint"),
             ca_file: section.find("ca_file"),
@@ -150,6 +154,20 @@ impl Platform {
         platform.accounts = accounts.into_iter().flatten().collect();
         platform
     }
+}
+
+/// Whether the platform is asked to revoke.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Mode {
+    /// It is.
+    Live,
+    /// Everything but that: what would have been revoked is recorded.
+    Shadow,
+}
+
+impl Choice for Mode {
+    const WORDS: &'static [(&'static str, Self)] = &[("live", Self::Live), ("shadow", Self::Shadow)];
 }
 
 impl Account {
@@ -178,8 +196,8 @@ impl Account {
     }
 }
 
-/// The path of the key. There is always one, unless accounts speak for all agents: the sandbox checks its tokens as well.
-fn credentials(section: &mut Section<'_>, env: &Env) -> Option<PathBuf> {
+/// The path of the key. There is always one in live mode, unless accounts speak for all agents: the sandbox checks its tokens as well.
+fn credentials(section: &mut Section<'_>, env: &Env, mode: Mode) -> Option<PathBuf> {
     let accounts = section.span("accounts").is_some();
     // Beside accounts it need not be there.
     let default = env.credentials().filter(|(path, _)| !accounts || (env.readable)(path).is_ok());
@@ -187,6 +205,10 @@ fn credentials(section: &mut Section<'_>, env: &Env) -> Option<PathBuf> {
         Some((path, origin)) => Some(section.get_or("credentials", (SecretFile(path), origin))),
         None => section.find("credentials"),
     };
+    if mode == Mode::Shadow {
+        // Nobody reads it.
+        return None;
+    }
     if let Some(file) = file {
         return secret(section, env, "credentials", file);
     }

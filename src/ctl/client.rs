@@ -68,6 +68,18 @@ impl Client {
         serde_json::from_slice(&answer).map_err(|error| Failure::Protocol(error.to_string()))
     }
 
+    /// The same where the answer takes as long as it takes: everything has to be counted for it.
+    pub(super) async fn call_at_length<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        url: Url,
+        body: Vec<u8>,
+    ) -> Result<T, Failure> {
+        let response = self.send(method, url, Some(body), None).await?;
+        let answer = response.bytes().await.map_err(|error| self.lost(&error))?;
+        serde_json::from_slice(&answer).map_err(|error| Failure::Protocol(error.to_string()))
+    }
+
     /// The same with an answer that is text.
     pub(super) async fn call_for_text(&self, method: Method, url: Url, body: Vec<u8>) -> Result<String, Failure> {
         let response = self.send(method, url, Some(body), Some(ANSWER_TIME)).await?;

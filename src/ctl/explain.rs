@@ -128,6 +128,7 @@ fn ending(view: &ExplainView, here: &Here) -> String {
         Some(Outcome::Failed) => "It could not be revoked; why stands below",
         Some(Outcome::Withdrawn) => "Its agent took it back, so it was left alone",
         Some(Outcome::Moot) => "Its deadline passed while the daemon was down, and its policy leaves it alone then",
+        Some(Outcome::Shadow) => "It would have been revoked; in shadow mode it was left alone, and may still arrive",
         None => "It is through",
     };
     let sms = view.message.grant.as_ref().map(|grant| format!(" The SMS: {}.", grant_line(grant, here)));
@@ -194,10 +195,12 @@ fn told(note: &NoteView, sent: Timestamp, here: &Here) -> String {
         What::Read => "READ came: it was seen on the handset".to_owned(),
         What::TtlRevoked => "the platform says that its own ttl revoked it".to_owned(),
         What::TtlFailed => format!("the platform says that its own ttl did not revoke it ({detail})"),
+        What::Answered if detail.starts_with("shadow") => "its DELETE would have left: shadow mode".to_owned(),
         What::Answered => format!("DELETE answered: {detail}"),
         What::MaybeAttempted => "a DELETE may have left just before a crash; nobody saw its answer".to_owned(),
         What::Quiet => format!("its SMS has to wait for the end of the quiet hours ({detail})"),
         What::Held => format!("its turn came, and it was put aside for {detail}"),
+        What::Recalled => format!("taken back with others: {detail}"),
         What::Released => "the hold was released".to_owned(),
         What::Decided => format!("its SMS was decided on: {detail}"),
         What::Amended => format!("its outcome was wrong ({}), and is amended", detail.to_lowercase()),

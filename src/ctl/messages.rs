@@ -63,14 +63,25 @@ pub(super) async fn reschedule(client: &Client, out: &mut Output, args: &Resched
     out.value(&view, sentence)
 }
 
-/// Turns the pages. Lines of JSON leave page by page; a table is printed when its last row is known.
 pub(super) async fn list(client: &Client, out: &mut Output, args: ListArgs) -> Result<(), Failure> {
-    let mut left = args.limit.unwrap_or(if out.is_json() { u64::MAX } else { TABLE_ROWS });
+    print_pages(out, args.limit, |size, token| {
+        let url = list_url(&args, size, token);
+        async move { client.call::<ListView>(Method::GET, url, None).await }
+    })
+    .await
+}
+
+/// Turns the pages. Lines of JSON leave page by page; a table is printed when its last row is known.
+pub(super) async fn print_pages<P: Future<Output = Result<ListView, Failure>>>(
+    out: &mut Output,
+    limit: Option<u64>,
+    page: impl Fn(u64, Option<&str>) -> P,
+) -> Result<(), Failure> {
+    let mut left = limit.unwrap_or(if out.is_json() { u64::MAX } else { TABLE_ROWS });
     let mut rows = Vec::new();
     let mut token: Option<String> = None;
     let more = loop {
-        let url = list_url(&args, left.min(PAGE_SIZE), token.as_deref());
-        let page: ListView = client.call(Method::GET, url, None).await?;
+        let page = page(left.min(PAGE_SIZE), token.as_deref()).await?;
         left = left.saturating_sub(page.messages.len() as u64);
         if out.is_json() {
             for message in &page.messages {

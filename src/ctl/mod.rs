@@ -19,6 +19,7 @@ mod holds;
 mod messages;
 mod outcomes;
 mod output;
+mod recall;
 mod reload;
 mod report;
 mod show;
@@ -95,6 +96,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Status => status::print(&client, &mut out).await,
         Command::Hold(args) => holds::hold(&client, &mut out, args).await,
         Command::Release(args) => holds::release(&client, &mut out, args).await,
+        Command::Recall(args) => recall::recall(&client, &mut out, args).await,
+        Command::Recalls => recall::list(&client, &mut out).await,
         Command::Holds => holds::list(&client, &mut out).await,
     };
     // What was printed before a failure belongs before its words.

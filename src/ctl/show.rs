@@ -282,7 +282,7 @@ pub(super) fn color(outcome: Outcome) -> Color {
         Outcome::Revoked => Color::Cyan,
         Outcome::Unknown => Color::Yellow,
         Outcome::Failed => Color::Red,
-        Outcome::Withdrawn | Outcome::Moot => Color::DarkGrey,
+        Outcome::Withdrawn | Outcome::Moot | Outcome::Shadow => Color::DarkGrey,
     }
 }
 

@@ -9,6 +9,7 @@ use super::exit::Failure;
 use super::holds::about;
 use super::output::Output;
 use super::show::{self, Column, Here};
+use crate::config::Mode;
 use crate::engine::StateKind;
 use crate::intake::wire::{RouteView, StatusView, WebhookView};
 
@@ -36,6 +37,10 @@ fn screen(view: &StatusView, here: &Here) -> String {
 
 fn facts(view: &StatusView, here: &Here) -> Option<String> {
     let mut facts = here.table([Column::word(""), Column::text("")]);
+    if view.mode == Mode::Shadow {
+        let words = "shadow: nothing is revoked, what would have been is recorded";
+        facts.add_row([Cell::new("mode").fg(Color::Yellow), Cell::new(words).fg(Color::Yellow)]);
+    }
     let mut fact = |name: &str, value: String| {
         facts.add_row([Cell::new(name), Cell::new(value)]);
     };
@@ -156,7 +161,7 @@ mod tests {
     #[test]
     fn a_screen_shows_trouble_and_fits() {
         let view: StatusView = serde_json::from_str(
-            r#"{"version":"0.1.0","startedAt":"2026-11-22T09:00:00Z","configHash":"1a2b3c4d",
+            r#"{"version":"0.1.0","mode":"SHADOW","startedAt":"2026-11-22T09:00:00Z","configHash":"1a2b3c4d",
             "useCases":{"otp":{"PENDING":1204000,"REVOKING":2},"promotion":{"SETTLED":7}},"inFlight":2,
             "nextDue":"2026-11-22T12:00:03Z","backlogAge":"12s","settled":{"DELIVERED":812,"REVOKED":120},
             "lateness":{"count":1204,"p50":"0.003s","p99":"0.012s","max":"1.4s"},
@@ -182,6 +187,7 @@ mod tests {
             "1,204 pushes taken",
             "1,000,000",
             "1,024 outcomes",
+            "nothing is revoked",
         ] {
             assert!(screen.contains(part), "{part} is missing:\n{screen}");
         }

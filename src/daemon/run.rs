@@ -23,10 +23,10 @@ use super::reload::Reloader;
 use super::signals::{self, Stop};
 use super::{clock_watch, exit, file_watch, logs, pushes, sockets};
 use crate::clock;
-use crate::config::{self, Config, Loaded};
+use crate::config::{self, Config, Loaded, Mode};
 use crate::engine::{Doors, Engine, PaceLimits, Settings, Tuning};
 use crate::intake::{self, Gate, Limits, desk::Desk, socket::SocketError, webhook::Webhook};
-use crate::platform::{self, RbmClient};
+use crate::platform::{self, Platform, RbmClient, Shadow};
 use crate::store::{Durability, SledStore, StoreError, StoreOptions};
 
 /// How long requests in progress may take to end once a stop was asked for.
@@ -112,7 +112,13 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
     let started_at = clock::wall();
     let setup = pushes::setup(&config.webhook).map_err(|error| Failure::new(exit::CONFIG, error))?;
     let (set_up, pushes) = watch::channel(Arc::new(setup));
-    let platform = Arc::new(client(&config).map_err(|error| Failure::new(exit::CONFIG, error))?);
+    let platform: Arc<dyn Platform> = match config.platform.mode {
+        Mode::Live => Arc::new(client(&config).map_err(|error| Failure::new(exit::CONFIG, error))?),
+        Mode::Shadow => {
+            warn!("SHADOW MODE: nothing will be revoked; what would have been is recorded as outcome SHADOW");
+            Arc::new(Shadow)
+        }
+    };
     let doors = Doors::default();
     let (handle, teller) = (doors.handle(), doors.teller());
 
@@ -179,6 +185,7 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
         limits: Limits { request_bytes: config.server.request_bytes_max, batch_bytes: config.server.batch_bytes_max },
         pushes,
         webhook,
+        mode: config.platform.mode,
         started_at,
         stopping: stop.drain.clone(),
     };
@@ -201,7 +208,7 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
 
 /// Runs the engine on a thread of its own. What is returned is told when the store is closed.
 fn start_engine(
-    engine: Engine<SledStore, RbmClient>,
+    engine: Engine<SledStore, dyn Platform>,
     drain: CancellationToken,
     leave: CancellationToken,
 ) -> Result<oneshot::Receiver<()>, Failure> {

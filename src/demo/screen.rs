@@ -45,7 +45,7 @@ impl Screen {
             (_, Outcome::Delivered) => (DIM, "delivered"),
             (_, Outcome::Revoked) => (GREEN, "revoked"),
             (_, Outcome::Unknown) => (YELLOW, "unknown"),
-            (_, Outcome::Failed | Outcome::Withdrawn | Outcome::Moot) => (RED, told.outcome.as_str()),
+            (_, Outcome::Failed | Outcome::Withdrawn | Outcome::Moot | Outcome::Shadow) => (RED, told.outcome.as_str()),
         };
         let late = told.lateness.map(|late| format!("{} ms late", late.as_millis())).unwrap_or_default();
         let sms = match told.grant.as_ref().map(|grant| grant.state) {

@@ -12,16 +12,18 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use super::chores::CHORES;
+pub(super) use super::batch::Batch;
+use super::chores::{CHORES, Sifting, sift_all};
 use super::early::EarlyEvents;
 use super::export::Export;
 use super::handle::{Command, Refusal, Reply};
 use super::hold::Holds;
 use super::lanes::{Lanes, with_rule_of};
 use super::pace::{Pace, PaceLimits};
+use super::recall::Recalls;
 use super::retune::Tuning;
 use crate::clock::Now;
-use crate::model::ledger::{self, Cell, Counts, Hour, Ledger};
+use crate::model::ledger::{self, Hour, Ledger};
 use crate::model::{
     self, AgentId, Answer, Event, Identity, LaneId, LaneSpec, Outcome, Policies, Position, Record, Region, Step,
     Timestamp, TrafficType, UseCase,
@@ -116,29 +118,6 @@ pub(super) struct Flight {
     pub left: Duration,
 }
 
-/// Changes that go to the store as one.
-#[derive(Default)]
-pub(super) struct Batch {
-    pub changes: Vec<Change>,
-    pub touched: BTreeSet<Identity>,
-    pub booked: BTreeMap<(Hour, UseCase), Counts>,
-}
-
-impl Batch {
-    /// Whether this message is already changed here, where reads can't see it yet.
-    pub(super) fn touches(&self, identity: &Identity) -> bool {
-        self.touched.contains(identity)
-    }
-
-    /// Enters something into the books.
-    pub(super) fn book(&mut self, now: Timestamp, use_case: &UseCase, entries: impl IntoIterator<Item = (Cell, i64)>) {
-        let mut entries = entries.into_iter().peekable();
-        if entries.peek().is_some() {
-            self.booked.entry((Hour::of(now), use_case.clone())).or_default().extend(entries);
-        }
-    }
-}
-
 type Waiter = Box<dyn FnOnce(Result<(), Refusal>) + Send>;
 
 /// See the module's documentation.
@@ -160,6 +139,8 @@ pub(super) struct Core<S> {
     /// What became of messages, in numbers.
     pub ledger: Ledger,
     pub holds: Holds,
+    pub recalls: Recalls,
+    pub sifting: Sifting,
     pub acked: HashMap<AgentId, Cursor>,
     pub last_cursor: Cursor,
     pub durable_cursor: Cursor,
@@ -221,6 +202,8 @@ impl<S: Store> Core<S> {
             early: EarlyEvents::recover(&snapshot.early),
             ledger: snapshot.ledger.clone(),
             holds: Holds::recover(snapshot),
+            recalls: Recalls::recover(snapshot),
+            sifting: sift_all(snapshot),
             acked: snapshot.acked.iter().cloned().collect(),
             last_cursor: snapshot.last_cursor,
             durable_cursor: snapshot.last_cursor,
@@ -371,6 +354,23 @@ impl<S: Store> Core<S> {
                 let released = self.release(&which, now.wall);
                 self.reply_when_done(reply, released);
             }
+            Command::Recall(of, reason, reply) => {
+                let begun = self.recall(of, reason, now.wall);
+                self.reply_when_done(reply, begun);
+            }
+            Command::Survey(survey, reply) => {
+                let counted = self.survey(*survey, now).map_err(|error| Refusal::unavailable(error.to_string()));
+                drop(reply.send(counted));
+            }
+            Command::Recalls(None, reply) => self.reply_when_durable(reply, self.recalls.all()),
+            Command::Recalls(Some(id), reply) => {
+                let found = self.recall_status(id).map(|recall| vec![recall]);
+                self.reply_when_done(reply, found);
+            }
+            Command::Received { id, limit, after, reply } => {
+                let page = self.received(id, limit, after.as_deref());
+                self.reply_when_done(reply, page);
+            }
             Command::Holds(reply) => drop(reply.send(Ok(self.holds()))),
         }
     }
@@ -424,6 +424,8 @@ impl<S: Store> Core<S> {
             self.ledger.book(hour, &use_case, counts.iter());
             batch.changes.push(Change::Booked(hour, use_case, counts));
         }
+        let recalls = batch.recalls.iter().filter_map(|id| self.recalls.get(*id));
+        batch.changes.extend(recalls.map(|recall| Change::Recall(Box::new(recall.clone()))));
         if !batch.changes.is_empty() {
             self.save_for_export(&batch.changes);
             let told = batch.changes.iter().any(|change| matches!(change, Change::Outcome(..)));
@@ -465,6 +467,11 @@ impl<S: Store> Core<S> {
         now: Timestamp,
         batch: &mut Batch,
     ) -> Step {
+        let mut stored_at = stored_at;
+        if !matches!(event, Event::Recall(_)) && self.recall_first(record, stored_at, now, batch) {
+            stored_at = record.position();
+        }
+        let was = record.recall.map(|_| record.state);
         let Some(lane) = self.lanes.get(record.lane) else { unreachable!("every record stands in a lane we know") };
         let policy = Arc::clone(&lane.policy);
         let (use_case, grant) = (lane.spec.use_case.clone(), record.grant);
@@ -478,6 +485,9 @@ impl<S: Store> Core<S> {
             self.report(record, report, now, batch);
         }
         if step.changed {
+            if let Some(id) = record.recall {
+                self.recount(id, was, record, now, batch);
+            }
             self.stand(Some(stored_at), record, batch);
         }
         step

@@ -165,9 +165,11 @@ impl<S: Store> Core<S> {
                 return Ok(false);
             };
             match self.read(old.position) {
-                Ok(Some(record)) => {
-                    self.leave(old.position);
-                    batch.changes.push(Change::Remove { identity: record.identity, at: old.position });
+                Ok(Some(mut record)) => {
+                    if !self.recall_first(&mut record, old.position, now, &mut batch) {
+                        self.leave(old.position);
+                        batch.changes.push(Change::Remove { identity: record.identity, at: old.position });
+                    }
                 }
                 Ok(None) => {}
                 Err(error) => return self.cut_short(batch, error),
@@ -229,18 +231,15 @@ impl<S: Store> Core<S> {
     /// Lets go what is due, as long as the pace permits. Returns what holds up the rest, if it is the pace.
     fn dispatch(&mut self, route: usize, now: Now) -> Result<Option<Permit>, StoreError> {
         self.starved.retain(|(.., starved)| *starved != route);
-        // Nobody tells us when to go on behind those for which no attempt left.
-        let mut on = None;
         for _ in 0..STRIDE {
             let fair = self.routes[route].picks % FAIR_EVERY == FAIR_EVERY - 1;
-            let Some(next) = self.pick(route, fair, now.wall) else { return Ok(on) };
+            let Some(next) = self.pick(route, fair, now.wall) else { return Ok(None) };
             if self.flights.len() >= self.settings.pace.in_flight_total {
                 self.starved.insert((next.class, next.due, route));
                 return Ok(Some(Permit::WhenBack));
             }
             match self.routes[route].pace.permit(now.mono) {
-                Permit::Go if self.launch(route, next, now)? => {}
-                Permit::Go => on = Some(Permit::At(now.mono)),
+                Permit::Go => self.launch(route, next, now)?,
                 held @ (Permit::At(_) | Permit::WhenBack) => {
                     self.give_up_stuck(route, now)?;
                     return Ok(Some(held));
@@ -267,21 +266,23 @@ impl<S: Store> Core<S> {
         self.lanes.get(position.lane).is_some_and(|lane| lane.keeps_back(position.queue))
     }
 
-    /// Sends a message's DELETE. `false`: none was due after all.
-    fn launch(&mut self, route: usize, next: Candidate, now: Now) -> Result<bool, StoreError> {
+    fn launch(&mut self, route: usize, next: Candidate, now: Now) -> Result<(), StoreError> {
         let Position { lane, queue, place } = next.position;
-        let Some(mut record) = self.read(next.position)? else { return Ok(false) };
+        let Some(mut record) = self.read(next.position)? else { return Ok(()) };
         let mut batch = Batch::default();
-        if self.put_aside(&mut record, next.position, now.wall, &mut batch) {
+        // A recall beats a hold.
+        if self.recall_first(&mut record, next.position, now.wall, &mut batch)
+            || self.put_aside(&mut record, next.position, now.wall, &mut batch)
+        {
             self.commit(batch);
-            return Ok(false);
+            return Ok(());
         }
         let event = self.due_event(next.position, &record);
         let tried_before = record.attempts.lateness.is_some();
         let step = self.advance(&mut record, next.position, event, now.wall, &mut batch);
         self.commit(batch);
         if !step.attempt {
-            return Ok(false);
+            return Ok(());
         }
         if let Some(found) = self.lanes.get_mut(lane) {
             found.line_mut(queue).hide(place);
@@ -290,7 +291,7 @@ impl<S: Store> Core<S> {
         if !tried_before && let Some(lateness) = record.attempts.lateness {
             self.lateness.saturating_record(u64::try_from(lateness.as_millis()).unwrap_or(u64::MAX));
         }
-        let Some(found) = self.lanes.get(lane) else { return Ok(false) };
+        let Some(found) = self.lanes.get(lane) else { return Ok(()) };
         let order = Order {
             agent: record.identity.agent.clone(),
             phone: record.phone,
@@ -302,7 +303,7 @@ impl<S: Store> Core<S> {
         let route = &mut self.routes[route];
         route.pace.leaves(now.mono);
         route.picks += 1;
-        Ok(true)
+        Ok(())
     }
 
     fn due_event(&self, position: Position, record: &Record) -> Event {
@@ -334,7 +335,7 @@ impl<S: Store> Core<S> {
                 let places = found.line(queue).places().take(STRIDE);
                 // Retries are not in the order of their deadlines, and few: each is looked at.
                 let overdue = places.take_while(|place| match queue {
-                    Queue::Retry => place.order <= now.wall,
+                    Queue::Retry | Queue::Recalled => place.order <= now.wall,
                     _ => rested > found.policy.give_up_after && found.given_up(queue, *place) <= now.wall,
                 });
                 stuck.extend(overdue.map(|place| (Position { lane: *lane, queue, place }, found.policy.give_up_after)));
@@ -366,7 +367,12 @@ impl<S: Store> Core<S> {
         for lane in &self.routes[route].lanes {
             let Some(found) = self.lanes.get(*lane) else { continue };
             for queue in Queue::ALL.into_iter().filter(|queue| queue.is_timed() && !found.keeps_back(*queue)) {
-                let Some(head) = found.line(queue).head() else { continue };
+                let Some(head) = found.line(queue).head() else {
+                    if found.line(queue).ran_dry() {
+                        sooner(now.wall);
+                    }
+                    continue;
+                };
                 let due = found.due(queue, head, self.settings.retention);
                 if !Queue::ATTEMPTS.contains(&queue) {
                     sooner(due);
@@ -379,7 +385,7 @@ impl<S: Store> Core<S> {
                     // Due, and held back: the permit, an answer or the fence's arrival on disk wakes us …
                     (true, None, _) => {}
                     // … but while the route rests, somebody's patience may end first.
-                    (true, Some(_), Queue::Retry) => sooner(now.wall.plus(STUCK_AGAIN)),
+                    (true, Some(_), Queue::Retry | Queue::Recalled) => sooner(now.wall.plus(STUCK_AGAIN)),
                     (true, Some(rested), _) => {
                         let rest_ends = now.wall.plus(found.policy.give_up_after.saturating_sub(rested));
                         sooner(found.given_up(queue, head).max(rest_ends).max(now.wall.plus(SOON)));

@@ -48,19 +48,20 @@ impl<S: Store> Core<S> {
             EvidenceKind::TtlFailed(name) => Event::TtlFailed(name),
         };
         let step = self.advance(&mut record, at, event, now, batch);
-        let seq = record.seq;
-        if step.changed
-            && let Some(flight) = self.flights.get_mut(&seq)
-        {
-            // Its attempt goes on. It is not to be picked up from where it stands now.
-            flight.stored_at = record.position();
-            flight.record = record;
-            let position = flight.stored_at;
-            if let Some(lane) = self.lanes.get_mut(position.lane) {
-                lane.line_mut(position.queue).hide(position.place);
-            }
+        if step.changed {
+            self.still_out(record);
         }
         if step.duplicate { EvidenceEffect::Duplicate } else { EvidenceEffect::Applied }
+    }
+
+    /// An attempt that is out goes on, with this record. It is not to be picked up from where that stands now.
+    pub(super) fn still_out(&mut self, record: Record) {
+        let (seq, position) = (record.seq, record.position());
+        let Some(flight) = self.flights.get_mut(&seq) else { return };
+        (flight.record, flight.stored_at) = (record, position);
+        if let Some(lane) = self.lanes.get_mut(position.lane) {
+            lane.line_mut(position.queue).hide(position.place);
+        }
     }
 
     fn keep_early(&mut self, piece: Evidence, now: Timestamp, batch: &mut Batch) -> EvidenceEffect {

@@ -12,10 +12,11 @@ use super::export::{ExportHead, ExportItem, ExportSlice, LogSpan};
 use super::hold::{HoldStatus, Which};
 use super::import::Imported;
 use super::pace::RestReason;
+use super::recall::Survey;
 use super::retune::Tuning;
 use crate::model::{
-    AgentId, Hold, Identity, LaneSpec, MessageId, Outcome, Phone, Record, Region, Selector, Timestamp, TrafficType,
-    UseCase,
+    AgentId, Hold, Identity, LaneSpec, MessageId, Outcome, Phone, Recall, Record, Region, Selector, Timestamp,
+    TrafficType, UseCase,
 };
 use crate::store::{Cursor, Entry};
 
@@ -416,6 +417,10 @@ pub(super) enum Command {
     Hold(Selector, Option<Box<str>>, Reply<HoldStatus>),
     Release(Which, Reply<HoldStatus>),
     Holds(Reply<Vec<HoldStatus>>),
+    Recall(Selector, Option<Box<str>>, Reply<Recall>),
+    Survey(Box<Survey>, Reply<Survey>),
+    Recalls(Option<u64>, Reply<Vec<Recall>>),
+    Received { id: u64, limit: usize, after: Option<String>, reply: Reply<Page> },
 }
 
 /// A stretch of the outcome log.

@@ -13,13 +13,11 @@ use std::collections::BTreeMap;
 use tracing::info;
 
 use super::core::{Batch, Core};
-use super::dispatch::STRIDE;
 use super::handle::{Command, Handle, Refusal, RefusalKind};
-use super::lanes::Lane;
 use crate::model::{
-    Event, Hold, LaneId, LaneSpec, Place, Position, Queue, Record, Selector, State, Timestamp, policy::PLATFORM_KEEPS,
+    Event, Hold, LaneSpec, Position, Queue, Record, Selector, State, Timestamp, policy::PLATFORM_KEEPS,
 };
-use crate::store::{Change, Snapshot, Store, StoreError};
+use crate::store::{Change, Snapshot, Store};
 
 /// Holds in force at a time: each is asked about every message under a tag.
 const HOLDS_MAX: usize = 100;
@@ -55,31 +53,23 @@ pub(super) struct Held {
     pub until: Timestamp,
 }
 
-/// All holds, and how far what was put aside has been looked through.
+/// All holds.
 #[derive(Debug, Default)]
-pub(super) struct Holds {
-    all: BTreeMap<u64, Hold>,
-    /// Lanes in which some may come back, and behind which place to go on.
-    sifting: BTreeMap<LaneId, Option<Place>>,
-}
+pub(super) struct Holds(BTreeMap<u64, Hold>);
 
 impl Holds {
     pub(super) fn recover(snapshot: &Snapshot) -> Self {
-        let aside = snapshot.counts.iter().filter(|(_, queue, _)| *queue == Queue::Held);
-        Self {
-            all: snapshot.holds.iter().map(|hold| (hold.id, hold.clone())).collect(),
-            sifting: aside.map(|(lane, ..)| (*lane, None)).collect(),
-        }
+        Self(snapshot.holds.iter().map(|hold| (hold.id, hold.clone())).collect())
     }
 
     fn in_force(&self) -> impl Iterator<Item = &Hold> {
-        self.all.values().filter(|hold| hold.released.is_none())
+        self.0.values().filter(|hold| hold.released.is_none())
     }
 
     /// What they mean for a lane.
     pub(super) fn on(&self, lane: &LaneSpec) -> Held {
         let mut held = Held::default();
-        for hold in self.all.values().filter(|hold| hold.of.covers(lane)) {
+        for hold in self.0.values().filter(|hold| hold.of.covers(lane)) {
             match hold.released {
                 Some(at) => held.until = held.until.max(at),
                 None if hold.of.tag.is_none() => held.all = true,
@@ -91,7 +81,7 @@ impl Holds {
 
     /// The holds that are not needed any more.
     fn worn_out(&self, now: Timestamp) -> Vec<u64> {
-        let mut released: Vec<_> = self.all.values().filter_map(|hold| Some((hold.released?, hold.id))).collect();
+        let mut released: Vec<_> = self.0.values().filter_map(|hold| Some((hold.released?, hold.id))).collect();
         released.sort_unstable();
         let surplus = released.len().saturating_sub(RELEASED_MAX);
         let old = |at: Timestamp| at.plus(PLATFORM_KEEPS) < now;
@@ -117,7 +107,7 @@ impl<S: Store> Core<S> {
         }
         let hold = Hold { id: self.new_seq(), of, reason, since: now, released: None };
         info!(hold = hold.id, of = %hold.of, "held: nothing of it is revoked until the hold is released");
-        Ok(self.put_hold(hold, now))
+        Ok(self.put_hold(&hold, now))
     }
 
     /// Ends a hold: what it kept back and is due leaves as the pace lets it.
@@ -134,24 +124,22 @@ impl<S: Store> Core<S> {
         };
         let waiting = self.hold_status(&hold).waiting;
         info!(hold = hold.id, of = %hold.of, waiting, "released: what is due leaves now");
-        let aside = |lane: &Lane| hold.of.covers(&lane.spec) && lane.line(Queue::Held).count > 0;
-        let lanes = self.lanes.iter().filter(|(_, lane)| aside(lane)).map(|(id, _)| (id, None));
-        self.holds.sifting.extend(lanes);
-        let status = self.put_hold(Hold { released: Some(now), ..hold }, now);
+        let status = self.put_hold(&Hold { released: Some(now), ..hold }, now);
+        self.sift_again(&status.hold.of, Queue::Held);
         Ok(HoldStatus { waiting, ..status })
     }
 
-    fn put_hold(&mut self, hold: Hold, now: Timestamp) -> HoldStatus {
+    fn put_hold(&mut self, hold: &Hold, now: Timestamp) -> HoldStatus {
         let mut changes = vec![Change::Hold(hold.clone())];
-        self.holds.all.insert(hold.id, hold.clone());
+        self.holds.0.insert(hold.id, hold.clone());
         for id in self.holds.worn_out(now) {
-            self.holds.all.remove(&id);
+            self.holds.0.remove(&id);
             changes.push(Change::HoldGone(id));
         }
         self.commit(Batch { changes, ..Batch::default() });
         self.heed_holds();
         self.dirty.extend((0..self.routes.len()).chain([super::chores::CHORES]));
-        self.hold_status(&hold)
+        self.hold_status(hold)
     }
 
     /// The lanes know what the holds mean for them.
@@ -187,13 +175,15 @@ impl<S: Store> Core<S> {
         self.holds.in_force().find(|hold| hold.of.matches(&lane.spec, &record.tags))
     }
 
-    /// Until when a hold kept a message back that does so no longer; the epoch if none did.
+    /// Until when a hold kept a message back that does so no longer, or when its recall began; the epoch if neither.
     pub(super) fn held_until(&self, record: &Record) -> Timestamp {
+        let recalled =
+            record.recall.and_then(|id| self.recalls.get(id)).map_or(Timestamp::EPOCH, |recall| recall.began);
         let Some(lane) = self.lanes.get(record.lane).filter(|lane| lane.held.until > Timestamp::EPOCH) else {
-            return Timestamp::EPOCH;
+            return recalled;
         };
-        let matching = self.holds.all.values().filter(|hold| hold.of.matches(&lane.spec, &record.tags));
-        matching.filter_map(|hold| hold.released).max().unwrap_or(Timestamp::EPOCH)
+        let matching = self.holds.0.values().filter(|hold| hold.of.matches(&lane.spec, &record.tags));
+        matching.filter_map(|hold| hold.released).fold(recalled, Timestamp::max)
     }
 
     /// Puts a message aside whose turn has come, if a hold names its tag.
@@ -201,33 +191,10 @@ impl<S: Store> Core<S> {
         let some = at.queue.may_be_held() && self.lanes.get(at.lane).is_some_and(|lane| lane.held.some);
         let Some(hold) = self.hold_on(record).filter(|_| some) else { return false };
         let words = format!("hold {}: {}", hold.id, hold.of).into();
+        // The fence that says so may be another one when it comes back.
+        record.attempts.unknown |= self.is_in_doubt(at);
         self.advance(record, at, Event::PutAside(words), now, batch);
         true
-    }
-
-    /// One stride of looking through what is put aside. `false`: there is nothing more to look through.
-    pub(super) fn sift(&mut self, now: Timestamp) -> Result<bool, StoreError> {
-        let Some((lane, from)) = self.holds.sifting.iter().next().map(|(lane, from)| (*lane, *from)) else {
-            return Ok(false);
-        };
-        let places = self.store.places(lane, Queue::Held, from, STRIDE)?;
-        let mut batch = Batch::default();
-        for place in &places {
-            let position = Position { lane, queue: Queue::Held, place: *place };
-            match self.read(position) {
-                Ok(Some(mut record)) if self.hold_on(&record).is_none() => {
-                    self.advance(&mut record, position, Event::Resume, now, &mut batch);
-                }
-                Ok(_) => {}
-                Err(error) => return self.cut_short(batch, error),
-            }
-        }
-        self.commit(batch);
-        match places.last() {
-            Some(last) if places.len() == STRIDE => self.holds.sifting.insert(lane, Some(*last)),
-            _ => self.holds.sifting.remove(&lane),
-        };
-        Ok(true)
     }
 }
 

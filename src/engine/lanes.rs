@@ -94,6 +94,11 @@ impl Line {
         self.near.first().copied()
     }
 
+    /// Everything of the window is used up, and there may be more behind it.
+    pub(super) fn ran_dry(&self) -> bool {
+        self.near.is_empty() && !self.complete
+    }
+
     /// Loads the next stretch when the window runs low. `hidden` are those whose attempt is out.
     pub(super) fn refill<S: Store>(
         &mut self,
@@ -184,9 +189,9 @@ impl Lane {
                 release.minus(self.policy.spread).max(self.spread_next).min(release)
             }
             Queue::Own => self.policy.release(place.order),
-            Queue::Retry | Queue::Settling => place.order,
+            Queue::Retry | Queue::Settling | Queue::Recalled => place.order,
             Queue::Kept => place.order.plus(retention),
-            Queue::Held => Timestamp::MAX,
+            Queue::Held | Queue::Listed => Timestamp::MAX,
         }
     }
 

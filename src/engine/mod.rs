@@ -8,6 +8,7 @@
 //!
 //! This room knows the store and the platform by their contracts only; it must not know sled, reqwest or HTTP.
 
+mod batch;
 mod books;
 mod chores;
 mod core;
@@ -29,6 +30,9 @@ mod load;
 mod load_tests;
 mod pace;
 mod query;
+mod recall;
+#[cfg(test)]
+mod recall_tests;
 mod register;
 mod retune;
 #[cfg(test)]
@@ -66,6 +70,7 @@ pub use self::handle::{
 pub use self::hold::{HoldStatus, Which};
 pub use self::import::Imported;
 pub use self::pace::{PaceLimits, RestReason};
+pub use self::recall::Survey;
 pub use self::retune::Tuning;
 
 /// Requests that may wait for the engine; beyond that, whoever asks waits to ask.
@@ -131,7 +136,7 @@ impl Doors {
 }
 
 /// The shell around the core: waits, sends, and knows what time it is.
-pub struct Engine<S, P> {
+pub struct Engine<S, P: ?Sized> {
     core: Core<S>,
     wheel: Wheel,
     platform: Arc<P>,
@@ -143,7 +148,7 @@ pub struct Engine<S, P> {
     runtime: runtime::Handle,
 }
 
-impl<S: Store, P: Platform> Engine<S, P> {
+impl<S: Store, P: Platform + ?Sized> Engine<S, P> {
     /// An engine over a store that was just opened. Attempts run on the current runtime.
     ///
     /// # Errors

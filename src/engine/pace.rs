@@ -206,7 +206,7 @@ impl Pace {
                 }
                 self.rests(RestReason::Unreachable, None, now, random)
             }
-            Answer::Revoked | Answer::NotFound | Answer::Rejected(_) => {
+            Answer::Revoked | Answer::NotFound | Answer::Rejected(_) | Answer::Shadow => {
                 (self.failures, self.refusals) = (0, 0);
                 self.heed_latency(left, now);
                 match self.rest {

@@ -6,7 +6,7 @@ use std::fmt;
 use super::core::Core;
 use super::handle::{Described, Filter, Lateness, Outcomes, Page, Refusal, RouteStatus, StateKind, Status};
 use crate::clock::Now;
-use crate::model::{AgentId, Identity, LaneId, Place, Position, Queue, Record, Timestamp};
+use crate::model::{AgentId, Identity, LaneId, Place, Position, Queue, Record, Selector, Timestamp};
 use crate::store::{Cursor, Store, StoreError};
 
 /// Records looked at for one page, matching or not.
@@ -21,51 +21,71 @@ impl<S: Store> Core<S> {
     /// A page, in the order of lanes, queues and places. What changes state while the pages are turned may be missed or
     /// seen twice; what stays is seen once.
     pub(super) fn list(&self, filter: &Filter, limit: usize, after: Option<&str>) -> Result<Page, Refusal> {
-        let start: Option<Position> = after.map(parse_token).transpose()?;
+        let of = Selector { use_case: filter.use_case.clone(), agent: filter.agent.clone(), tag: None };
+        let queues = |queue| may_hold(queue, filter.state);
+        self.page(&of, queues, |record| matches(record, filter), limit, after)
+    }
+
+    /// A page of what stands in some queues and is meant.
+    pub(super) fn page(
+        &self,
+        of: &Selector,
+        queues: impl Fn(Queue) -> bool,
+        is_meant: impl Fn(&Record) -> bool,
+        limit: usize,
+        after: Option<&str>,
+    ) -> Result<Page, Refusal> {
+        let mut from: Option<Position> = after.map(parse_token).transpose()?;
         let mut page = Page::default();
         let mut looked_at = 0;
-        for (id, lane) in self.lanes.from(start.map_or(LaneId(0), |start| start.lane)) {
-            let spec = &lane.spec;
-            let other_agent = filter.agent.as_ref().is_some_and(|agent| *agent != spec.agent);
-            let other_case = filter.use_case.as_ref().is_some_and(|use_case| *use_case != spec.use_case);
-            if other_agent || other_case {
-                continue;
+        loop {
+            let wanted = (LOOKED_AT_MAX - looked_at).min(512);
+            let stretch = self.stretch(of, &queues, from, wanted).map_err(unreadable)?;
+            for position in &stretch {
+                looked_at += 1;
+                if let Some(record) = self.standing(position).map_err(unreadable)?.filter(&is_meant) {
+                    page.messages.push(self.describe(record));
+                }
+                if page.messages.len() >= limit || looked_at >= LOOKED_AT_MAX {
+                    page.next = Some(Token(*position).to_string());
+                    return Ok(page);
+                }
             }
-            // Of the many lanes there may be most are empty: those cost no read.
-            let holds = |queue: &Queue| lane.line(*queue).count > 0 && may_hold(*queue, filter.state);
-            for queue in Queue::ALL.into_iter().filter(holds) {
-                let mut from = match start.filter(|start| start.lane == id) {
-                    Some(start) if queue < start.queue => continue,
-                    Some(start) if queue == start.queue => Some(start.place),
+            if stretch.len() < wanted {
+                return Ok(page);
+            }
+            from = stretch.last().copied();
+        }
+    }
+
+    /// The first `limit` positions behind `after` in the lanes that this covers and in these queues, in order. Fewer are the last.
+    pub(super) fn stretch(
+        &self,
+        of: &Selector,
+        queues: impl Fn(Queue) -> bool,
+        after: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<Position>, StoreError> {
+        let mut found = Vec::new();
+        let first = after.map_or(LaneId(0), |after| after.lane);
+        for (id, lane) in self.lanes.from(first).filter(|(_, lane)| of.covers(&lane.spec)) {
+            for queue in Queue::ALL.into_iter().filter(|queue| queues(*queue) && lane.line(*queue).count > 0) {
+                let from = match after.filter(|after| after.lane == id) {
+                    Some(after) if queue < after.queue => continue,
+                    Some(after) if queue == after.queue => Some(after.place),
                     _ => None,
                 };
-                loop {
-                    let wanted = (LOOKED_AT_MAX - looked_at).min(512);
-                    let places = self.store.places(id, queue, from, wanted).map_err(unreadable)?;
-                    for place in &places {
-                        looked_at += 1;
-                        from = Some(*place);
-                        let position = Position { lane: id, queue, place: *place };
-                        if let Some(record) = self.standing(&position).map_err(unreadable)?
-                            && matches(&record, filter)
-                        {
-                            page.messages.push(self.describe(record));
-                        }
-                        if page.messages.len() >= limit || looked_at >= LOOKED_AT_MAX {
-                            page.next = Some(Token(position).to_string());
-                            return Ok(page);
-                        }
-                    }
-                    if places.len() < wanted {
-                        break;
-                    }
+                let places = self.store.places(id, queue, from, limit - found.len())?;
+                found.extend(places.into_iter().map(|place| Position { lane: id, queue, place }));
+                if found.len() >= limit {
+                    return Ok(found);
                 }
             }
         }
-        Ok(page)
+        Ok(found)
     }
 
-    fn standing(&self, position: &Position) -> Result<Option<Record>, StoreError> {
+    pub(super) fn standing(&self, position: &Position) -> Result<Option<Record>, StoreError> {
         match self.flights.get(&position.place.seq) {
             Some(flight) => Ok(Some(flight.record.clone())),
             None => self.store.at(position),
@@ -165,9 +185,9 @@ impl<S: Store> Core<S> {
 fn kind(queue: Queue) -> StateKind {
     match queue {
         Queue::Anchor | Queue::Own | Queue::Held => StateKind::Pending,
-        Queue::Retry => StateKind::Revoking,
+        Queue::Retry | Queue::Recalled => StateKind::Revoking,
         Queue::Settling => StateKind::Settling,
-        Queue::Kept => StateKind::Settled,
+        Queue::Kept | Queue::Listed => StateKind::Settled,
     }
 }
 

@@ -46,7 +46,12 @@ impl<S: Store> Core<S> {
         })?;
         let send_time = draft.send_time.unwrap_or(now);
         let deadline = own_deadline(&draft, &policy, send_time, now)?;
-        let existing = self.load(&identity).map_err(|error| Refusal::unavailable(error.to_string()))?;
+        let mut existing = self.load(&identity).map_err(|error| Refusal::unavailable(error.to_string()))?;
+        if let Some((known, at)) = &mut existing
+            && self.recall_first(known, *at, now, batch)
+        {
+            *at = known.position();
+        }
         if let Some((known, at)) = &existing {
             if known.phone != draft.phone {
                 return Err(Refusal {
@@ -85,6 +90,7 @@ impl<S: Store> Core<S> {
             deadline,
             state: State::Pending,
             held: false,
+            recall: None,
             attempts: Attempts { unknown: known.is_some_and(|known| known.attempts.unknown), ..Attempts::default() },
             seen: Seen::default(),
             grant: None,

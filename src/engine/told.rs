@@ -5,6 +5,7 @@ use tracing::warn;
 
 use super::core::{Batch, Core, TRIM_EVERY};
 use super::handle::Described;
+use crate::model::deadline::human;
 use crate::model::{self, Identity, Outcome, Record, Report, Timestamp};
 use crate::store::{Change, Cursor, Entry, EntryKind, Store};
 
@@ -15,14 +16,15 @@ impl<S: Store> Core<S> {
     /// Adds an entry to the outcome log, and ties the grant to it.
     pub(super) fn report(&mut self, record: &mut Record, report: Report, now: Timestamp, batch: &mut Batch) {
         let Some(lane) = self.lanes.get(record.lane) else { return };
-        let model::State::Settled { outcome, .. } = record.state else { return };
+        let model::State::Settled { outcome, at: settled_at } = record.state else { return };
         let use_case = lane.spec.use_case.clone();
         let kind = match report {
             Report::Settled => EntryKind::Settled,
             Report::Amended(_) => EntryKind::Amended,
             Report::Granted => EntryKind::Granted,
         };
-        if kind != EntryKind::Granted {
+        // A recall that takes a grant back leaves the outcome what it was.
+        if kind != EntryKind::Granted && report != Report::Amended(outcome) {
             *self.settled.entry(outcome).or_default() += 1;
         }
         // It counts under one outcome. What it was may be from before the start, where the counts begin.
@@ -51,7 +53,15 @@ impl<S: Store> Core<S> {
             grant_id: record.grant.map(|_| grant_id(record).into()),
             fallback: record.grant.and(record.fallback.clone()),
             tags: record.tags.clone(),
-            detail: if outcome == Outcome::Failed { record.trail.iter().rev().find_map(why) } else { None },
+            detail: match (outcome, report) {
+                (Outcome::Failed, _) => record.trail.iter().rev().find_map(why),
+                // What shadow mode is for: who would not have got it, and got it all the same.
+                (_, Report::Amended(Outcome::Shadow)) => {
+                    let after = human(now.since(settled_at));
+                    Some(format!("arrived {after} after its DELETE would have left").into())
+                }
+                _ => None,
+            },
         };
         batch.changes.push(Change::Outcome(self.last_cursor, Box::new(entry)));
         let surplus = self.last_cursor.saturating_sub(self.settings.outcomes_max);

@@ -26,12 +26,14 @@ use super::desk::Desk;
 use super::events::{self, Unacceptable};
 use super::holds;
 use super::parse;
+use super::recalls;
 use super::webhook::{Setup, Webhook};
 use super::wire::{
     AckView, ErrorBody, ErrorView, EventView, LatenessView, ListView, MessageView, OutcomeView, OutcomesView,
     RouteView, StatusView,
 };
 use super::{transfer, tune};
+use crate::config::Mode;
 use crate::engine::{EvidenceEffect, Filter, Handle, Refusal, RefusalKind, StateKind, Verb};
 use crate::model::{AgentId, Identity, MessageId, Timestamp, UseCase, time::wire_duration};
 
@@ -67,6 +69,8 @@ pub struct Gate {
     /// For the status, if there is one.
     pub webhook: Option<Arc<Webhook>>,
     /// For the status.
+    pub mode: Mode,
+    /// For the status.
     pub started_at: Timestamp,
     /// For what concerns the daemon itself.
     pub desk: Desk,
@@ -95,6 +99,9 @@ pub fn router(gate: Gate) -> Router {
         .route("/v1/holds/{hold}", post(holds::act))
         .route("/v1/export", get(transfer::export))
         .route("/v1/import", post(transfer::import))
+        .route("/v1/recalls", post(recalls::recall).get(recalls::list))
+        .route("/v1/recalls/{recall}", get(recalls::get))
+        .route("/v1/recalls/{recall}/received", get(recalls::received))
         .route("/v1/status", get(status))
         .route("/v1/forecast", get(tune::forecast))
         .route("/v1/report", get(books::report))
@@ -262,7 +269,7 @@ fn unreadable(what: &str, why: &str) -> Failure {
 }
 
 impl Params {
-    fn text(&mut self, name: &str) -> Option<String> {
+    pub(super) fn text(&mut self, name: &str) -> Option<String> {
         self.0.remove(name).filter(|value| !value.is_empty())
     }
 
@@ -274,7 +281,7 @@ impl Params {
         self.text(name).map(|value| parse(&value).map_err(|message| Refusal::invalid(name, message))).transpose()
     }
 
-    fn page_size(&mut self) -> Result<usize, Refusal> {
+    pub(super) fn page_size(&mut self) -> Result<usize, Refusal> {
         let size = self.with("pageSize", |value| match value.parse() {
             Ok(size) if (1..=PAGE_SIZE_MAX).contains(&size) => Ok(size),
             _ => Err(format!("a number from 1 to {PAGE_SIZE_MAX}")),
@@ -411,6 +418,7 @@ async fn status(State(Shared { gate, .. }): State<Shared>) -> Answer {
     };
     let view = StatusView {
         version: Cow::Borrowed(env!("CARGO_PKG_VERSION")),
+        mode: gate.mode,
         started_at: gate.started_at,
         config_hash: status.config_hash.into(),
         use_cases,

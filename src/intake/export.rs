@@ -329,6 +329,8 @@ impl ExportedMessage {
             time_zone: self.time_zone,
             // Whether it is held is up to the holds where it goes to.
             held: false,
+            // A recall belongs to the host where it was made.
+            recall: None,
             registered_at: self.registered_at,
             send_time: self.send_time,
             deadline: self.expire_time,

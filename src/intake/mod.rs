@@ -12,6 +12,7 @@ mod events;
 pub mod export;
 pub mod holds;
 mod parse;
+pub mod recalls;
 pub mod server;
 pub mod signature;
 pub mod socket;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::holds::HoldView;
+use crate::config::Mode;
 use crate::engine::{
     Described, EvidenceEffect, Explained, Forecast, OnConflict, PlannedUseCase, Refusal, RefusalKind, RestReason,
     StateKind,
@@ -104,6 +105,9 @@ pub struct MessageView {
     /// What keeps it from being revoked: already, or when its deadline comes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<HoldView>,
+    /// The recall that it belongs to. There is no SMS for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recall: Option<String>,
     /// Its fallback grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<GrantView>,
@@ -178,6 +182,7 @@ impl From<Described> for MessageView {
             attempts: record.attempts.count,
             lateness: record.attempts.lateness,
             hold: hold.map(HoldView::from),
+            recall: record.recall.map(|id| id.to_string()),
             grant,
             trail: record.trail.into_iter().map(note).collect(),
         }
@@ -313,6 +318,8 @@ pub struct EventView {
 pub struct StatusView {
     /// The daemon's version.
     pub version: Cow<'static, str>,
+    /// Whether anything is revoked.
+    pub mode: Mode,
     /// When it started.
     pub started_at: Timestamp,
     /// The loaded configuration's hash.

@@ -43,17 +43,22 @@ pub enum Queue {
     Kept = 4,
     /// Put aside because its turn came while a hold named its tag, ordered by its `sendTime`.
     Held = 5,
+    /// Recalled, and being revoked, ordered by when the next attempt may leave. No hold keeps these back.
+    Recalled = 6,
+    /// Recalled and settled: kept for the recall's list, for as long as there is the recall. Ordered by when it settled.
+    Listed = 7,
 }
 
 impl Queue {
     /// All of them, in the order of their stored codes.
-    pub const ALL: [Self; 6] = [Self::Anchor, Self::Own, Self::Retry, Self::Settling, Self::Kept, Self::Held];
+    pub const ALL: [Self; 8] =
+        [Self::Anchor, Self::Own, Self::Retry, Self::Settling, Self::Kept, Self::Held, Self::Recalled, Self::Listed];
     /// Those out of which DELETEs leave.
-    pub const ATTEMPTS: [Self; 3] = [Self::Anchor, Self::Own, Self::Retry];
+    pub const ATTEMPTS: [Self; 4] = [Self::Anchor, Self::Own, Self::Retry, Self::Recalled];
 
     /// Whether what stands in it has its turn when its time comes, and not when somebody says so.
     pub const fn is_timed(self) -> bool {
-        !matches!(self, Self::Held)
+        !matches!(self, Self::Held | Self::Listed)
     }
 
     /// Whether a hold keeps back what is due in it.
@@ -63,7 +68,7 @@ impl Queue {
 
     /// Whether what stands in it has settled.
     pub const fn is_settled(self) -> bool {
-        matches!(self, Self::Kept)
+        matches!(self, Self::Kept | Self::Listed)
     }
 }
 

@@ -243,7 +243,8 @@ pub fn entries(before: Option<Grant>, record: &Record, step: &Step, now: Timesta
                 _ => counts.add(censored(record, now), 1),
             }
         }
-        Some(Report::Amended(from)) => {
+        // A recall that takes a grant back leaves the outcome what it was.
+        Some(Report::Amended(from)) if from != outcome => {
             counts.add(Cell::amended(from), 1);
             // It was not out of the race after all.
             counts.add(censored(record, now), -1);
@@ -253,7 +254,7 @@ pub fn entries(before: Option<Grant>, record: &Record, step: &Step, now: Timesta
                 counts.add(Cell::DUPLICATE, 1);
             }
         }
-        Some(Report::Granted) | None => {}
+        Some(Report::Amended(_) | Report::Granted) | None => {}
     }
     counts
 }

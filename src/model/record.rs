@@ -34,6 +34,8 @@ pub struct Record {
     pub state: State,
     /// It was put aside for a hold, and waits for its release.
     pub held: bool,
+    /// The recall that it belongs to.
+    pub recall: Option<u64>,
     /// What was tried.
     pub attempts: Attempts,
     /// Evidence that came while an attempt was out.
@@ -104,12 +106,14 @@ pub enum Outcome {
     Withdrawn,
     /// Its deadline passed while nobody watched, and the policy says that it is of no consequence.
     Moot,
+    /// It would have been revoked, but the daemon runs in shadow mode: it may still arrive.
+    Shadow,
 }
 
 impl Outcome {
     /// All of them, in the order of their stored codes.
-    pub const ALL: [Self; 6] =
-        [Self::Delivered, Self::Revoked, Self::Unknown, Self::Failed, Self::Withdrawn, Self::Moot];
+    pub const ALL: [Self; 7] =
+        [Self::Delivered, Self::Revoked, Self::Unknown, Self::Failed, Self::Withdrawn, Self::Moot, Self::Shadow];
 
     /// The word on the wire.
     pub const fn as_str(self) -> &'static str {
@@ -120,6 +124,7 @@ impl Outcome {
             Self::Failed => "FAILED",
             Self::Withdrawn => "WITHDRAWN",
             Self::Moot => "MOOT",
+            Self::Shadow => "SHADOW",
         }
     }
 }
@@ -194,13 +199,15 @@ pub enum What {
     Held = 13,
     /// No hold keeps it back any more.
     Released = 14,
+    /// It was recalled: by which is in the detail.
+    Recalled = 15,
     /// Its SMS may not go out before the quiet hours are over: their end is in the detail.
-    Quiet = 15,
+    Quiet = 16,
 }
 
 impl What {
     /// All of them, in the order of their stored codes.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Registered,
         Self::Replaced,
         Self::Rescheduled,
@@ -216,6 +223,7 @@ impl What {
         Self::Decided,
         Self::Held,
         Self::Released,
+        Self::Recalled,
         Self::Quiet,
     ];
 }
@@ -240,8 +248,10 @@ impl Record {
             (State::Pending | State::Revoking { .. }, _) if self.held => (Queue::Held, self.send_time),
             (State::Pending, None) => (Queue::Anchor, self.send_time),
             (State::Pending, Some(deadline)) => (Queue::Own, deadline),
+            (State::Revoking { next, .. }, _) if self.recall.is_some() => (Queue::Recalled, next),
             (State::Revoking { next, .. }, _) => (Queue::Retry, next),
             (State::Settling { until, .. }, _) => (Queue::Settling, until),
+            (State::Settled { at, .. }, _) if self.recall.is_some() => (Queue::Listed, at),
             (State::Settled { at, .. }, _) => (Queue::Kept, at),
         };
         Position { lane: self.lane, queue, place: Place { order, seq: self.seq } }

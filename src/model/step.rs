@@ -32,6 +32,8 @@ pub enum Event {
     PutAside(Box<str>),
     /// No hold keeps it back any more.
     Resume,
+    /// It is recalled: by this recall.
+    Recall(u64),
     /// An attempt is back.
     Answered(Answer),
     /// `DELIVERED`.
@@ -73,6 +75,8 @@ pub enum Answer {
     Lost(Box<str>),
     /// It never reached the platform: no connection, no token.
     NotSent(Box<str>),
+    /// It was not sent: in shadow mode nothing is.
+    Shadow,
 }
 
 impl Answer {
@@ -87,6 +91,7 @@ impl Answer {
             Self::Rejected(_) => "rejected",
             Self::Lost(_) => "lost",
             Self::NotSent(_) => "not sent",
+            Self::Shadow => "shadow",
         }
     }
 
@@ -94,6 +99,7 @@ impl Answer {
     pub fn words(&self) -> String {
         match self {
             Self::Revoked | Self::NotFound | Self::TooManyRequests(_) => self.kind().to_owned(),
+            Self::Shadow => "shadow: the DELETE would have left now".to_owned(),
             Self::Unauthorized(words)
             | Self::Forbidden(words)
             | Self::Rejected(words)
@@ -114,7 +120,7 @@ pub struct Input<'a> {
     pub random: u64,
     /// Whether the agent has acknowledged the outcome that carried the grant.
     pub grant_acked: bool,
-    /// Until when a hold kept it back, if one did; the time before does not count against it. Else the epoch.
+    /// Until when a hold kept it back, or since when it is recalled: the time before does not count against it. Else the epoch.
     pub held_until: Timestamp,
 }
 
@@ -163,6 +169,7 @@ pub fn step(record: &mut Record, event: Event, input: Input<'_>) -> Step {
             STORED
         }
         Event::Resume => DUPLICATE,
+        Event::Recall(id) => recall(record, id, input),
         Event::Answered(answer) => answered(record, &answer, input),
         Event::Delivered => delivered(record, What::Delivered, input),
         Event::Read => delivered(record, What::Read, input),
@@ -240,6 +247,35 @@ fn due(record: &mut Record, maybe_attempted: bool, moot: bool, input: Input<'_>)
     Step { attempt: true, ..Step::default() }
 }
 
+/// Revoked now, whatever it waited for. From here on there is no SMS for it: what is taken back as a whole is not to arrive
+/// another way. What settled already keeps its outcome, and loses what grant it has that nobody took note of.
+fn recall(record: &mut Record, id: u64, input: Input<'_>) -> Step {
+    if record.recall.is_some() {
+        return DUPLICATE;
+    }
+    record.recall = Some(id);
+    record.note(input.now, What::Recalled, Some(format!("recall {id}")));
+    match record.state {
+        State::Pending | State::Revoking { in_flight: false, .. } => {
+            record.held = false;
+            start_revoking(record, input.now, input);
+            STORED
+        }
+        State::Revoking { in_flight: true, .. } | State::Settling { .. } => STORED,
+        State::Settled { outcome, .. } => match &mut record.grant {
+            Some(grant) if grant.state == GrantState::Offered && !input.grant_acked => {
+                grant.state = GrantState::Withdrawn;
+                Step { report: Some(Report::Amended(outcome)), ..STORED }
+            }
+            Some(grant) if grant.state == GrantState::Held => {
+                grant.state = GrantState::Withdrawn;
+                STORED
+            }
+            _ => STORED,
+        },
+    }
+}
+
 fn stuck(record: &mut Record, input: Input<'_>) -> Step {
     if !matches!(record.state, State::Pending | State::Revoking { in_flight: false, .. }) {
         return DUPLICATE;
@@ -295,6 +331,8 @@ fn answered(record: &mut Record, answer: &Answer, input: Input<'_>) -> Step {
             }
         }
         Answer::Rejected(_) => settle(record, Outcome::Failed, input),
+        // No window: there is no revocation that a DELIVERED could cross, and one that comes amends it.
+        Answer::Shadow => settle(record, Outcome::Shadow, input),
         Answer::Lost(_) | Answer::NotSent(_) => {
             record.attempts.failures += 1;
             let next = input.now.plus(retry::backoff(record.attempts.failures, input.random));
@@ -327,7 +365,10 @@ fn delivered(record: &mut Record, what: What, input: Input<'_>) -> Step {
             record.seen.delivered = true;
             STORED
         }
-        State::Settled { outcome: outcome @ (Outcome::Revoked | Outcome::Unknown | Outcome::Failed), at } => {
+        State::Settled {
+            outcome: outcome @ (Outcome::Revoked | Outcome::Unknown | Outcome::Failed | Outcome::Shadow),
+            at,
+        } => {
             record.note(input.now, what, None);
             record.note(input.now, What::Amended, Some(outcome.as_str().to_owned()));
             record.state = State::Settled { outcome: Outcome::Delivered, at };
@@ -449,11 +490,15 @@ fn quiet_until(record: &Record, grant: Option<Grant>, input: Input<'_>) -> Optio
 /// The grant that goes with an outcome: one where the message is surely not on the handset, and where that can't be known,
 /// what the policy says.
 fn grant(record: &Record, outcome: Outcome, input: Input<'_>) -> Option<Grant> {
+    if record.recall.is_some() {
+        return None;
+    }
     let state = match (outcome, input.policy.on_unknown) {
         (Outcome::Revoked, _) | (Outcome::Unknown | Outcome::Failed, OnUnknown::Send) => GrantState::Offered,
         (Outcome::Unknown | Outcome::Failed, OnUnknown::Hold) => GrantState::Held,
         (Outcome::Unknown | Outcome::Failed, OnUnknown::Drop)
-        | (Outcome::Delivered | Outcome::Withdrawn | Outcome::Moot, _) => return None,
+        // In shadow mode it may arrive yet, and an SMS as well.
+        | (Outcome::Delivered | Outcome::Withdrawn | Outcome::Moot | Outcome::Shadow, _) => return None,
     };
     let until = record.deadline(input.policy).plus(input.policy.fallback_until);
     let state = if input.now > until { GrantState::Void } else { state };

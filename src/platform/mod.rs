@@ -1,7 +1,7 @@
 //! The platform: one DELETE in, one typed answer out.
 //!
 //! [`Platform`] is the contract between the engine and whatever takes messages off the handsets' queues; [`RbmClient`] is
-//! the real one, tests and the simulator bring their own. Behind the contract lie the URL, the access token and the
+//! the real one, [`Shadow`] sends nothing, tests and the simulator bring their own. Behind the contract lie the URL, the access token and the
 //! reading of answers:
 //!
 //! ```text
@@ -19,6 +19,7 @@ mod answer;
 mod client;
 mod http;
 mod key;
+mod shadow;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -28,6 +29,7 @@ use futures_util::future::BoxFuture;
 pub use client::{Account, RbmClient, Settings, SetupError};
 pub use http::Timeouts;
 pub use key::{KeyError, ServiceKey};
+pub use shadow::Shadow;
 
 use crate::model::{AgentId, Answer, MessageId, Phone, Region};
 

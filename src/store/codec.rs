@@ -17,11 +17,12 @@ use std::time::Duration;
 
 use minicbor::{Decode, Encode};
 
+pub(super) use self::orders::{StoredHold, StoredRecall};
 use super::tree::Bytes;
 use super::{EarlyEvent, EarlyKind, Entry, EntryKind, StoreError};
 use crate::model::{
-    AgentId, Attempts, Belief, Grant, GrantState, Hold, Identity, LaneId, LaneSpec, MessageId, Note, Outcome, Phone,
-    Position, Record, Region, Seen, Selector, State, Timestamp, TrafficType, UseCase, What,
+    AgentId, Attempts, Belief, Grant, GrantState, Identity, LaneId, LaneSpec, MessageId, Note, Outcome, Phone,
+    Position, Record, Region, Seen, State, Timestamp, TrafficType, UseCase, What,
 };
 
 /// The version of all values this program writes, and the newest it reads.
@@ -90,6 +91,8 @@ struct StoredRecord<'a> {
     #[n(12)]
     #[cbor(skip_if = "no")]
     held: bool,
+    #[n(13)]
+    recall: Option<u64>,
     #[b(20)]
     time_zone: Option<&'a str>,
 }
@@ -209,29 +212,6 @@ pub(super) struct StoredEarly<'a> {
     kind: u8,
 }
 
-/// A hold, in the journal.
-#[derive(Encode, Decode)]
-pub(super) struct StoredHold<'a> {
-    #[b(0)]
-    of: StoredSelector<'a>,
-    #[b(1)]
-    reason: Option<&'a str>,
-    #[n(2)]
-    since: i64,
-    #[n(3)]
-    released: Option<i64>,
-}
-
-#[derive(Encode, Decode)]
-pub(super) struct StoredSelector<'a> {
-    #[b(0)]
-    use_case: Option<&'a str>,
-    #[b(1)]
-    agent: Option<&'a str>,
-    #[b(2)]
-    tag: Option<&'a str>,
-}
-
 /// The rest of a value, if its version is one we read.
 pub(super) fn body(value: &[u8]) -> Result<&[u8], StoreError> {
     match value.split_first() {
@@ -314,6 +294,7 @@ pub(super) fn encode_record(record: &Record) -> Bytes {
             .collect(),
         time_zone: record.time_zone.as_deref(),
         held: record.held,
+        recall: record.recall,
     })
 }
 
@@ -351,6 +332,7 @@ pub(super) fn decode_record(
             }
         },
         held: stored.held,
+        recall: stored.recall,
         attempts: stored.attempts.as_ref().map_or_else(Attempts::default, |attempts| Attempts {
             count: attempts.count,
             failures: attempts.failures,
@@ -466,44 +448,6 @@ impl<'a> StoredEarly<'a> {
     }
 }
 
-impl<'a> StoredHold<'a> {
-    pub(super) fn of(hold: &'a Hold) -> Self {
-        Self {
-            of: StoredSelector::of(&hold.of),
-            reason: hold.reason.as_deref(),
-            since: hold.since.millis(),
-            released: hold.released.map(Timestamp::millis),
-        }
-    }
-
-    pub(super) fn read(&self, id: u64) -> Result<Hold, StoreError> {
-        Ok(Hold {
-            id,
-            of: self.of.read()?,
-            reason: self.reason.map(boxed),
-            since: Timestamp::from_millis(self.since),
-            released: self.released.map(Timestamp::from_millis),
-        })
-    }
-}
-
-impl<'a> StoredSelector<'a> {
-    fn of(selector: &'a Selector) -> Self {
-        Self {
-            use_case: selector.use_case.as_ref().map(UseCase::as_str),
-            agent: selector.agent.as_ref().map(AgentId::as_str),
-            tag: selector.tag.as_deref(),
-        }
-    }
-
-    fn read(&self) -> Result<Selector, StoreError> {
-        Ok(Selector {
-            use_case: self.use_case.map(UseCase::new).transpose().map_err(corrupt)?,
-            agent: self.agent.map(AgentId::new).transpose().map_err(corrupt)?,
-            tag: self.tag.map(boxed),
-        })
-    }
-}
-
+mod orders;
 #[cfg(test)]
 mod tests;

@@ -6,12 +6,12 @@
 
 use minicbor::{Decode, Encode, Encoder};
 
-use super::codec::{self, StoredEarly, StoredHold, StoredLane, corrupt};
+use super::codec::{self, StoredEarly, StoredHold, StoredLane, StoredRecall, corrupt};
 use super::key::{IdentityHash, POSITION_BYTES, position_bytes, read_position};
 use super::tree::Bytes;
 use super::{Change, Cursor, EarlyEvent, StoreError};
 use crate::model::ledger::{Cell, Counts, Hour};
-use crate::model::{AgentId, Hold, Identity, LaneId, LaneSpec, Place, Position, Queue, Timestamp, UseCase};
+use crate::model::{AgentId, Hold, Identity, LaneId, LaneSpec, Place, Position, Queue, Recall, Timestamp, UseCase};
 
 /// See [`Change`].
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub(super) enum Logged {
     Unbooked(Hour),
     Hold(Hold),
     HoldGone(u64),
+    Recall(Box<Recall>),
+    RecallGone(u64),
 }
 
 /// Its bytes: an array of the code and the fields.
@@ -66,6 +68,10 @@ pub(super) enum StoredChange<'a> {
     Hold(#[n(0)] u64, #[b(1)] StoredHold<'a>),
     #[n(10)]
     HoldGone(#[n(0)] u64),
+    #[n(11)]
+    Recall(#[n(0)] u64, #[b(1)] StoredRecall<'a>),
+    #[n(12)]
+    RecallGone(#[n(0)] u64),
     #[n(20)]
     Booked(#[n(0)] u32, #[b(1)] &'a str, #[n(2)] Vec<(u16, i64)>),
     #[n(21)]
@@ -96,6 +102,8 @@ impl From<Change> for Logged {
             Change::Unbooked(before) => Self::Unbooked(before),
             Change::Hold(hold) => Self::Hold(hold),
             Change::HoldGone(id) => Self::HoldGone(id),
+            Change::Recall(recall) => Self::Recall(recall),
+            Change::RecallGone(id) => Self::RecallGone(id),
         }
     }
 }
@@ -125,6 +133,8 @@ impl Logged {
             Self::Unbooked(before) => StoredChange::Unbooked(before.0),
             Self::Hold(hold) => StoredChange::Hold(hold.id, StoredHold::of(hold)),
             Self::HoldGone(id) => StoredChange::HoldGone(*id),
+            Self::Recall(recall) => StoredChange::Recall(recall.id, StoredRecall::of(recall)),
+            Self::RecallGone(id) => StoredChange::RecallGone(*id),
         }
     }
 }
@@ -161,6 +171,8 @@ impl TryFrom<StoredChange<'_>> for Logged {
             StoredChange::Unbooked(before) => Self::Unbooked(Hour(before)),
             StoredChange::Hold(id, hold) => Self::Hold(hold.read(id)?),
             StoredChange::HoldGone(id) => Self::HoldGone(id),
+            StoredChange::Recall(id, recall) => Self::Recall(Box::new(recall.read(id)?)),
+            StoredChange::RecallGone(id) => Self::RecallGone(id),
         })
     }
 }

@@ -78,6 +78,12 @@ impl MemoryStore {
                 known.holds.push(hold);
             }
             Change::HoldGone(id) => known.holds.retain(|hold| hold.id != id),
+            Change::Recall(recall) => {
+                known.recalls.retain(|other| other.id != recall.id);
+                known.next_seq = known.next_seq.max(recall.id + 1);
+                known.recalls.push(*recall);
+            }
+            Change::RecallGone(id) => known.recalls.retain(|recall| recall.id != id),
             Change::EarlyGone(identity) => known.early.retain(|event| event.identity != identity),
         }
     }

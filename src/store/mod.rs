@@ -29,7 +29,7 @@ pub use disk::{Options as StoreOptions, SledStore};
 
 use crate::model::ledger::{Counts, Hour, Ledger};
 use crate::model::{
-    Hold, Identity, LaneId, LaneSpec, Outcome, Phone, Place, Position, Queue, Record, Timestamp, UseCase,
+    Hold, Identity, LaneId, LaneSpec, Outcome, Phone, Place, Position, Queue, Recall, Record, Timestamp, UseCase,
 };
 
 /// The number of a batch: 1, 2, 3, … in the order of appending.
@@ -119,6 +119,10 @@ pub enum Change {
     Hold(Hold),
     /// That hold is of no consequence any more.
     HoldGone(u64),
+    /// A recall is as it says from now on.
+    Recall(Box<Recall>),
+    /// That recall, and its list, are not needed any more.
+    RecallGone(u64),
 }
 
 /// Evidence that came before its message. At most one is kept per message: the strongest.
@@ -211,6 +215,8 @@ pub struct Snapshot {
     pub early: Vec<EarlyEvent>,
     /// Holds, in force and released.
     pub holds: Vec<Hold>,
+    /// Recalls, under way and ended.
+    pub recalls: Vec<Recall>,
     /// How many records stand in each queue.
     pub counts: Vec<(LaneId, Queue, u64)>,
     /// The books.

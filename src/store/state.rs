@@ -14,7 +14,7 @@ use super::tree::Bytes;
 use super::young::Young;
 use super::{Cursor, EarlyEvent, Snapshot, StoreError, codec};
 use crate::model::ledger::Ledger;
-use crate::model::{AgentId, Hold, Identity, LaneId, LaneSpec, Place, Position, Queue};
+use crate::model::{AgentId, Hold, Identity, LaneId, LaneSpec, Place, Position, Queue, Recall};
 
 /// The facts that do not grow with messages. A [`Snapshot`], ready to be changed.
 #[derive(Clone, Default, Debug)]
@@ -31,6 +31,7 @@ pub(super) struct Facts {
     acked: BTreeMap<AgentId, Cursor>,
     early: BTreeMap<Identity, EarlyEvent>,
     holds: BTreeMap<u64, Hold>,
+    recalls: BTreeMap<u64, Box<Recall>>,
     counts: BTreeMap<(LaneId, Queue), u64>,
     ledger: Ledger,
 }
@@ -51,7 +52,7 @@ struct StoredHead<'a> {
     trimmed: u64,
     #[n(5)]
     counts: Vec<(u32, u8, u64)>,
-    /// Lanes, fences, acknowledgements, early events, holds and the books, as the changes that make them.
+    /// Lanes, fences, acknowledgements, early events, holds, recalls and the books, as the changes that make them.
     #[b(6)]
     others: Vec<StoredChange<'a>>,
 }
@@ -73,6 +74,7 @@ impl Facts {
             acked: self.acked.iter().map(|(agent, cursor)| (agent.clone(), *cursor)).collect(),
             early: self.early.values().cloned().collect(),
             holds: self.holds.values().cloned().collect(),
+            recalls: self.recalls.values().map(|recall| Recall::clone(recall)).collect(),
             counts: self.counts.iter().map(|((lane, queue), count)| (*lane, *queue, *count)).collect(),
             ledger: self.ledger.clone(),
         }
@@ -86,7 +88,9 @@ impl Facts {
         let early = self.early.values().cloned().map(Logged::Early);
         let books = self.ledger.pages().map(|(hour, of, page)| Logged::Booked(hour, of.clone(), page.clone()));
         let holds = self.holds.values().cloned().map(Logged::Hold);
-        let others: Vec<_> = lanes.chain(fences).chain(acked).chain(early).chain(holds).chain(books).collect();
+        let recalls = self.recalls.values().cloned().map(Logged::Recall);
+        let rules = holds.chain(recalls);
+        let others: Vec<_> = lanes.chain(fences).chain(acked).chain(early).chain(rules).chain(books).collect();
         let head = StoredHead {
             store_id: self.store_id,
             serial: self.serial,
@@ -146,6 +150,11 @@ impl Facts {
                 self.holds.insert(hold.id, hold.clone());
             }
             Logged::HoldGone(id) => drop(self.holds.remove(id)),
+            Logged::Recall(recall) => {
+                self.next_seq = self.next_seq.max(recall.id.saturating_add(1));
+                self.recalls.insert(recall.id, recall.clone());
+            }
+            Logged::RecallGone(id) => drop(self.recalls.remove(id)),
         }
     }
 
@@ -194,6 +203,7 @@ impl State {
             Logged::Lane(..) | Logged::ContinueLog(..) | Logged::Acked(..) | Logged::Fence(..) | Logged::Booked(..) => {
             }
             Logged::Early(_) | Logged::EarlyGone(_) | Logged::Hold(_) | Logged::HoldGone(_) | Logged::Unbooked(_) => {}
+            Logged::Recall(_) | Logged::RecallGone(_) => {}
         }
     }
 }

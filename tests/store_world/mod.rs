@@ -12,7 +12,7 @@ use std::time::Duration;
 use revoked::model::ledger::{Cell, Hour};
 use revoked::model::{
     AgentId, Attempts, Belief, Grant, GrantState, Hold, Identity, LaneId, LaneSpec, MessageId, Note, Outcome, Phone,
-    Place, Position, Queue, Record, Region, Seen, Selector, State, Timestamp, TrafficType, UseCase, What,
+    Place, Position, Queue, Recall, Record, Region, Seen, Selector, State, Timestamp, TrafficType, UseCase, What,
 };
 use revoked::store::{
     Change, EarlyEvent, EarlyKind, Entry, EntryKind, SledStore, Snapshot, Store, StoreError, StoreOptions as Options,
@@ -120,7 +120,17 @@ impl World {
                 };
                 let (since, reason) = (self.instant(), self.random.bool().then(|| "too early".into()));
                 let hold = Hold { id, of, reason, since, released: released.then(|| self.instant()) };
-                Some(if self.random.u8(0..3) == 0 { Change::HoldGone(id) } else { Change::Hold(hold) })
+                Some(match self.random.u8(0..6) {
+                    0 => Change::HoldGone(id),
+                    1 => Change::RecallGone(id),
+                    2..4 => {
+                        let mut recall = Recall::new(id, hold.of, hold.reason, hold.since);
+                        (recall.open, recall.since[1], recall.ended) = (7, 12, hold.released);
+                        recall.looked_to = self.live.values().next().map(Record::position);
+                        Change::Recall(Box::new(recall))
+                    }
+                    _ => Change::Hold(hold),
+                })
             }
             _ => self.random.choice(self.early.clone()).map(Change::EarlyGone),
         }
@@ -145,6 +155,7 @@ impl World {
             deadline: (self.random.u8(0..4) == 0).then(|| self.instant()),
             state: State::Pending,
             held: false,
+            recall: None,
             attempts: Attempts::default(),
             seen: Seen::default(),
             grant: None,
@@ -161,6 +172,7 @@ impl World {
         let record = self.live.get_mut(&seq)?;
         let from = record.position();
         record.held = self.random.bool();
+        record.recall = self.random.bool().then_some(7);
         match self.random.u8(0..6) {
             0 => record.state = State::Pending,
             1 => record.state = State::Revoking { next: at, in_flight: false },

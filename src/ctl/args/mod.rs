@@ -13,8 +13,8 @@ use crate::bench;
 use crate::model::AgentId;
 
 pub(super) use options::{
-    AdviseArgs, By, ForecastArgs, HoldArgs, ListArgs, MessageRef, OneMessage, OutcomesArgs, RegisterArgs, ReleaseArgs,
-    ReportArgs, RescheduleArgs, SelectorArgs,
+    AdviseArgs, By, ForecastArgs, HoldArgs, ListArgs, MessageRef, OneMessage, OutcomesArgs, RecallArgs, RegisterArgs,
+    ReleaseArgs, ReportArgs, RescheduleArgs, SelectorArgs,
 };
 
 /// Ask the daemon that revokes undelivered RCS messages
@@ -127,6 +127,23 @@ Examples:
 Example:
   revokectl holds")]
     Holds,
+    /// Revoke a whole campaign now, and watch it; no SMS goes out instead
+    #[command(after_help = "\
+Takes what was registered before it began, also what is held, at the usual pace.
+It goes on when this program is stopped, and after a restart of the daemon. Who
+received it all the same is listed as long as settled messages are kept.
+
+Examples:
+  revokectl recall --tag spring --dry-run
+  revokectl recall --tag spring --reason 'wrong price'
+  revokectl recall 1042
+  revokectl recall 1042 --received --json")]
+    Recall(RecallArgs),
+    /// Show the recalls under way, and those that ended lately
+    #[command(after_help = "\
+Example:
+  revokectl recalls")]
+    Recalls,
     /// Hand in delivery events of the platform
     #[command(after_help = "\
 Takes the decoded event or the platform's whole push envelope: a single one over
@@ -334,6 +351,10 @@ mod tests {
             "revokectl hold --reason x",
             "revokectl release",
             "revokectl release 7 --tag spring",
+            "revokectl recall",
+            "revokectl recall 7 --tag spring",
+            "revokectl recall 7 --dry-run",
+            "revokectl recall --tag spring --received",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }

@@ -140,6 +140,27 @@ pub(in crate::ctl) struct ReleaseArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(override_usage = "\
+revokectl recall [--use-case <NAME>] [--agent <AGENT>] [--tag <TAG>]
+       revokectl recall <RECALL> [--received]")]
+pub(in crate::ctl) struct RecallArgs {
+    /// Go on watching the one with this number
+    #[arg(value_name = "RECALL", group = "of", conflicts_with_all = ["use_case", "agent", "tag", "reason", "dry_run"])]
+    pub(in crate::ctl) id: Option<u64>,
+    /// List its messages that were not surely taken back
+    #[arg(long, requires = "id", conflicts_with_all = ["use_case", "agent", "tag"])]
+    pub(in crate::ctl) received: bool,
+    #[command(flatten)]
+    pub(in crate::ctl) of: SelectorArgs,
+    /// Why, for whoever wonders later
+    #[arg(long, value_name = "WORDS")]
+    pub(in crate::ctl) reason: Option<String>,
+    /// Only count what it would do
+    #[arg(long)]
+    pub(in crate::ctl) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
 pub(in crate::ctl) struct RescheduleArgs {
     #[command(flatten)]
     pub(in crate::ctl) of: MessageRef,

@@ -60,14 +60,14 @@ prop_compose! {
         (identity, seq, phone, tags) in (name(), any::<u64>(), any::<u64>(), vec(text(), 0..4)),
         (fallback, registered_at, send_time) in (option::of(text()), instant(), instant()),
         (deadline, state, attempts) in (option::of(instant()), state(), attempts()),
-        (delivered, ttl_revoked, held) in any::<(bool, bool, bool)>(),
+        (delivered, ttl_revoked, held, recall) in any::<(bool, bool, bool, Option<u64>)>(),
         (grant, trail) in (option::of(some_grant()), vec(note(), 0..8)),
     ) -> Record {
         let (lane, phone, seen) = (LaneId(7), Phone::from_digits(phone), Seen { delivered, ttl_revoked });
         let time_zone = (seq % 2 == 0).then(|| "Europe/Berlin".into());
         Record {
-            identity, lane, seq, phone, tags, fallback, time_zone, registered_at, send_time, deadline, state, held, attempts,
-            seen, grant, trail,
+            identity, lane, seq, phone, tags, fallback, time_zone, registered_at, send_time, deadline, state, held, recall,
+            attempts, seen, grant, trail,
         }
     }
 }
@@ -133,6 +133,7 @@ fn full_record() -> Record {
         deadline: Some(at(600_000)),
         state: State::Settling { belief: Belief::Unknown, until: at(611_000) },
         held: false,
+        recall: None,
         attempts: Attempts {
             count: 3,
             failures: 1,
