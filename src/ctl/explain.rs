@@ -185,6 +185,8 @@ fn told(note: &NoteView, sent: Timestamp, here: &Here) -> String {
         What::Answered => format!("DELETE answered: {detail}"),
         What::MaybeAttempted => "a DELETE may have left just before a crash; nobody saw its answer".to_owned(),
         What::Decided => format!("its SMS was decided on: {detail}"),
+        What::Taken => "its fallback hook took the SMS".to_owned(),
+        What::CallFailed => format!("its fallback hook did not take the SMS, the last time: {detail}"),
         What::Amended => format!("its outcome was wrong ({}), and is amended", detail.to_lowercase()),
     }
 }

@@ -5,6 +5,7 @@
 mod clock_watch;
 pub mod exit;
 mod file_watch;
+mod hooks;
 mod logs;
 mod pushes;
 mod reload;

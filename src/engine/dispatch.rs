@@ -16,7 +16,7 @@ use crate::platform::Order;
 use crate::store::{Change, Store, StoreError};
 
 /// Records taken up in one go before the engine listens again.
-const STRIDE: usize = 256;
+pub(super) const STRIDE: usize = 256;
 /// One pick in so many goes to the longest wait, whatever its class.
 const FAIR_EVERY: u64 = 16;
 /// How soon a route is looked at again after its store could not be read.
@@ -28,8 +28,8 @@ const SOON: Duration = Duration::from_millis(10);
 
 /// Something that is due.
 #[derive(Clone, Copy, Debug)]
-struct Candidate {
-    position: Position,
+pub(super) struct Candidate {
+    pub(super) position: Position,
     due: Timestamp,
     class: TrafficType,
 }
@@ -66,6 +66,7 @@ impl<S: Store> Core<S> {
             }
             again |= self.end_windows(lane, now.wall)?;
             again |= self.purge(lane, now.wall)?;
+            again |= self.call(lane, now.wall)?;
         }
         self.move_fences(route, now.wall);
         let blocked = self.dispatch(route, now)?;
@@ -76,15 +77,16 @@ impl<S: Store> Core<S> {
     }
 
     fn refill(&mut self, lane: LaneId, queue: Queue) -> Result<(), StoreError> {
-        let flights = &self.flights;
+        let (flights, calls) = (&self.flights, &self.calls);
+        let hidden = |seq| if queue == Queue::Calling { calls.is_out(seq) } else { flights.contains_key(&seq) };
         match self.lanes.get_mut(lane) {
-            Some(found) => found.line_mut(queue).refill(&self.store, (lane, queue), |seq| flights.contains_key(&seq)),
+            Some(found) => found.line_mut(queue).refill(&self.store, (lane, queue), hidden),
             None => Ok(()),
         }
     }
 
     /// The head of a queue, if it is due.
-    fn due(&self, lane: LaneId, queue: Queue, now: Timestamp) -> Option<Candidate> {
+    pub(super) fn due(&self, lane: LaneId, queue: Queue, now: Timestamp) -> Option<Candidate> {
         let found = self.lanes.get(lane)?;
         let place = found.line(queue).head()?;
         let due = found.due(queue, place, self.settings.retention);
@@ -134,13 +136,13 @@ impl<S: Store> Core<S> {
     }
 
     /// Something can't be read. What was decided before it is decided: windows, cursors and counts have moved on already.
-    fn cut_short<T>(&mut self, batch: Batch, error: StoreError) -> Result<T, StoreError> {
+    pub(super) fn cut_short<T>(&mut self, batch: Batch, error: StoreError) -> Result<T, StoreError> {
         self.commit(batch);
         Err(error)
     }
 
     /// The record at a place of the window. `None` if there is none that makes sense: said, and out of the way of those behind.
-    fn read(&mut self, position: Position) -> Result<Option<Record>, StoreError> {
+    pub(super) fn read(&mut self, position: Position) -> Result<Option<Record>, StoreError> {
         let (lane, queue, seq) = (position.lane.0, position.queue, position.place.seq);
         match self.store.at(&position) {
             Ok(None) => {
@@ -300,6 +302,9 @@ impl<S: Store> Core<S> {
             for queue in Queue::ALL {
                 let Some(head) = found.line(queue).head() else { continue };
                 let due = found.due(queue, head, self.settings.retention);
+                if queue == Queue::Calling && due <= now.wall {
+                    continue; // the return of a call wakes us
+                }
                 if !Queue::ATTEMPTS.contains(&queue) {
                     sooner(due);
                     continue;

@@ -169,7 +169,7 @@ impl Lane {
                 release.minus(self.policy.spread).max(self.spread_next).min(release)
             }
             Queue::Own => self.policy.release(place.order),
-            Queue::Retry | Queue::Settling => place.order,
+            Queue::Retry | Queue::Settling | Queue::Calling => place.order,
             Queue::Kept => place.order.plus(retention),
         }
     }

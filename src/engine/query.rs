@@ -32,7 +32,9 @@ impl<S: Store> Core<S> {
             if passed || other_agent || other_case {
                 continue;
             }
-            for queue in Queue::ALL.into_iter().filter(|queue| may_hold(*queue, filter.state)) {
+            let wanted =
+                |queue: &Queue| may_hold(*queue, filter.state) && (!filter.calling || *queue == Queue::Calling);
+            for queue in Queue::ALL.into_iter().filter(wanted) {
                 let mut from = match start.filter(|start| start.lane == id) {
                     Some(start) if queue < start.queue => continue,
                     Some(start) if queue == start.queue => Some(start.place),
@@ -109,7 +111,7 @@ impl<S: Store> Core<S> {
             for queue in Queue::ALL {
                 let line = lane.line(queue);
                 *counts.entry((lane.spec.use_case.clone(), kind(queue))).or_default() += line.count;
-                let Some(head) = line.head().filter(|_| queue != Queue::Kept) else { continue };
+                let Some(head) = line.head().filter(|_| kind(queue) != StateKind::Settled) else { continue };
                 let due = lane.due(queue, head, self.settings.retention);
                 if due > now.wall {
                     next_due = Some(next_due.map_or(due, |next| next.min(due)));
@@ -148,6 +150,7 @@ impl<S: Store> Core<S> {
             last_cursor: self.durable_cursor,
             early_events: self.early.len(),
             config_hash: self.config_hash.clone(),
+            calls: self.calls_status(),
             store_error: self.store.writable().err().map(|error| error.to_string()),
         }
     }
@@ -159,7 +162,7 @@ fn kind(queue: Queue) -> StateKind {
         Queue::Anchor | Queue::Own => StateKind::Pending,
         Queue::Retry => StateKind::Revoking,
         Queue::Settling => StateKind::Settling,
-        Queue::Kept => StateKind::Settled,
+        Queue::Kept | Queue::Calling => StateKind::Settled,
     }
 }
 

@@ -54,7 +54,8 @@ impl<S: Store> Core<S> {
         let mut rates: BTreeMap<UseCase, f64> = BTreeMap::new();
         for (_, lane) in self.lanes.iter() {
             let name = &lane.spec.use_case;
-            let waiting: u64 = Queue::ALL[..4].iter().map(|queue| lane.line(*queue).count).sum();
+            let waiting: u64 =
+                Queue::ALL.iter().filter(|queue| **queue != Queue::Kept).map(|queue| lane.line(*queue).count).sum();
             let Some(after) = tuning.policies.get(name) else {
                 if waiting > 0 {
                     return Err(vanished(name, waiting));

@@ -2,7 +2,7 @@
 
 use super::core::{Batch, Core};
 use super::handle::Described;
-use crate::model::{self, Outcome, Record, Report, Timestamp};
+use crate::model::{self, GrantState, Outcome, Record, Report, Timestamp};
 use crate::store::{Change, Entry, EntryKind, Store};
 
 impl<S: Store> Core<S> {
@@ -15,8 +15,10 @@ impl<S: Store> Core<S> {
             Report::Settled => EntryKind::Settled,
             Report::Amended(_) => EntryKind::Amended,
             Report::Granted => EntryKind::Granted,
+            Report::Taken => EntryKind::Taken,
+            Report::Voided => EntryKind::Voided,
         };
-        if kind != EntryKind::Granted {
+        if matches!(kind, EntryKind::Settled | EntryKind::Amended) {
             *self.settled.entry(outcome).or_default() += 1;
         }
         self.last_cursor += 1;
@@ -56,7 +58,11 @@ impl<S: Store> Core<S> {
 
     pub(super) fn is_acked(&self, record: &Record) -> bool {
         let acked = self.acked.get(&record.identity.agent).copied().unwrap_or(0);
-        record.grant.is_some_and(|grant| grant.cursor > 0 && grant.cursor <= acked)
+        record.grant.is_some_and(|grant| match grant.call {
+            // What an agent reads says nothing of what a hook did.
+            Some(_) => grant.state == GrantState::Taken,
+            None => grant.cursor > 0 && grant.cursor <= acked,
+        })
     }
 
     pub(super) fn describe(&self, record: Record) -> Described {

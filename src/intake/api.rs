@@ -317,6 +317,11 @@ fn word<T: DeserializeOwned>(value: &str, expected: &str) -> Result<T, String> {
     serde_json::from_value(value).map_err(|_| format!("one of {expected}"))
 }
 
+/// `grant=waiting`: with a grant that waits for its hook.
+fn waiting(value: &str) -> Result<(), String> {
+    if value == "waiting" { Ok(()) } else { Err("waiting".to_owned()) }
+}
+
 async fn list(State(shared): State<Shared>, Query(params): Query<BTreeMap<String, String>>) -> Answer {
     let mut params = Params(params);
     let filter = Filter {
@@ -324,6 +329,7 @@ async fn list(State(shared): State<Shared>, Query(params): Query<BTreeMap<String
         use_case: params.with("useCase", UseCase::new)?,
         agent: params.with("agentId", AgentId::new)?,
         tag: params.text("tag").map(Into::into),
+        calling: params.with("grant", waiting)?.is_some(),
     };
     let limit = params.page_size()?;
     let after = params.text("pageToken");
@@ -444,6 +450,7 @@ async fn status(State(Shared { gate, .. }): State<Shared>) -> Answer {
         last_cursor: status.last_cursor.to_string(),
         early_events: status.early_events,
         store_error: status.store_error,
+        fallback: status.calls.into_iter().map(|(use_case, status)| (use_case, status.into())).collect(),
         webhook: gate.webhook.as_ref().map(|webhook| webhook.view()),
     };
     Ok(json(StatusCode::OK, &view))

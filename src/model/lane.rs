@@ -41,11 +41,13 @@ pub enum Queue {
     Settling = 3,
     /// Settled and kept for late events, ordered by when it settled.
     Kept = 4,
+    /// Settled, with a grant that a hook is to be called for, ordered by when that may be.
+    Calling = 5,
 }
 
 impl Queue {
     /// All of them, in the order of their stored codes.
-    pub const ALL: [Self; 5] = [Self::Anchor, Self::Own, Self::Retry, Self::Settling, Self::Kept];
+    pub const ALL: [Self; 6] = [Self::Anchor, Self::Own, Self::Retry, Self::Settling, Self::Kept, Self::Calling];
     /// Those out of which DELETEs leave.
     pub const ATTEMPTS: [Self; 3] = [Self::Anchor, Self::Own, Self::Retry];
 }
@@ -53,7 +55,7 @@ impl Queue {
 /// A place in a queue. `seq` is given once to each registration and makes places unique among equal instants.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Place {
-    /// Anchor, deadline, next attempt, end of window or time of settlement, as the queue says.
+    /// Anchor, deadline, next attempt or call, end of window or time of settlement, as the queue says.
     pub order: Timestamp,
     /// Unique in the store, growing with registrations.
     pub seq: u64,

@@ -18,7 +18,7 @@ mod step_tests;
 pub mod time;
 
 pub use deadline::Rule;
-pub use grant::{Grant, GrantState};
+pub use grant::{Call, Called, Grant, GrantState};
 pub use id::{AgentId, Identity, MessageId, Phone, Region, TrafficType, UseCase};
 pub use lane::{LaneId, LaneSpec, Place, Position, Queue};
 pub use policy::{AppliesTo, Missed, OnUnknown, Policies, Policy};

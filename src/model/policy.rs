@@ -30,6 +30,8 @@ pub struct Policy {
     pub give_up_after: Duration,
     /// How long after the deadline a fallback is still of use.
     pub fallback_until: Duration,
+    /// Calls at a time of the hook that its grants are handed to. None: agents find them in the outcome log.
+    pub calls_max: usize,
     /// What becomes of deadlines that passed while the daemon was down.
     pub missed: Missed,
     /// The longest time from send to deadline that an agent may ask for itself.
@@ -52,6 +54,7 @@ impl Policy {
             on_unknown: OnUnknown::default(),
             give_up_after: Duration::from_secs(3600),
             fallback_until: Duration::from_secs(24 * 3600),
+            calls_max: 0,
             missed: Missed::default(),
             max_ttl: PLATFORM_KEEPS,
             retired: false,

@@ -184,11 +184,15 @@ pub enum What {
     Amended = 11,
     /// Somebody decided on the grant that was held back: how is in the detail.
     Decided = 12,
+    /// A hook took the grant.
+    Taken = 13,
+    /// A hook did not take the grant, the last time it was called: why is in the detail.
+    CallFailed = 14,
 }
 
 impl What {
     /// All of them, in the order of their stored codes.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Registered,
         Self::Replaced,
         Self::Rescheduled,
@@ -202,6 +206,8 @@ impl What {
         Self::MaybeAttempted,
         Self::Amended,
         Self::Decided,
+        Self::Taken,
+        Self::CallFailed,
     ];
 }
 
@@ -218,7 +224,10 @@ impl Record {
             (State::Pending, Some(deadline)) => (Queue::Own, deadline),
             (State::Revoking { next, .. }, _) => (Queue::Retry, next),
             (State::Settling { until, .. }, _) => (Queue::Settling, until),
-            (State::Settled { at, .. }, _) => (Queue::Kept, at),
+            (State::Settled { at, .. }, _) => match self.next_call() {
+                Some(next) => (Queue::Calling, next),
+                None => (Queue::Kept, at),
+            },
         };
         Position { lane: self.lane, queue, place: Place { order, seq: self.seq } }
     }

@@ -16,6 +16,7 @@ mod conflict;
 mod crash;
 mod deadline;
 mod evidence;
+mod fallback;
 mod forms;
 mod list;
 mod lost_answer;
