@@ -77,7 +77,6 @@ impl<S: Store> Core<S> {
             return Ok(false);
         };
         let (calls_max, route, use_case) = (found.policy.calls_max, found.route, found.spec.use_case.clone());
-        self.calls.hook(&use_case).starved.remove(&route);
         let mut batch = Batch::default();
         let (mut voided, mut handed_back, mut more) = (0_u64, 0_u64, true);
         for _ in 0..STRIDE {

@@ -186,6 +186,22 @@ fn two_agents_share_a_hook_by_turns() {
 }
 
 #[test]
+fn lanes_of_one_agent_do_not_make_each_other_forgotten() {
+    let mut rig = rig(1);
+    grant(&mut rig, &["first"]);
+    back(&mut rig, Called::Taken);
+    // A lane behind the first one, in which something waits for long.
+    rig.register(Draft { traffic_type: Some(TrafficType::Promotion), ..draft("slow", "otp") });
+    grant(&mut rig, &[]);
+    assert_eq!(back(&mut rig, Called::Later(SECOND * 3600)), "slow");
+    // Somebody else's call is out while the first lane finds no room.
+    rig.register(Draft { agent: AgentId::new("other").unwrap(), ..draft("theirs", "otp") });
+    grant(&mut rig, &[]);
+    grant(&mut rig, &["m"]);
+    assert_eq!((back(&mut rig, Called::Taken), back(&mut rig, Called::Taken)), ("theirs".into(), "m".into()));
+}
+
+#[test]
 fn what_no_hook_took_in_time_is_void_and_that_is_told() {
     let day = SECOND * 24 * 3600;
     let settings = Settings { retention: day * 2, ..Settings::default() };
