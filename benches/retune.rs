@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use revoked::clock;
 use revoked::engine::{Doors, Draft, Engine, OnConflict, PaceLimits, Settings, Tuning};
+use revoked::fallback::Hooks;
 use revoked::model::{AgentId, Answer, MessageId, Phone, Policies, Policy, Rule, TrafficType, UseCase};
 use revoked::platform::{Order, Platform};
 use revoked::store::{SledStore, StoreOptions};
@@ -62,7 +63,7 @@ async fn measure(pending: u64, json: bool) -> anyhow::Result<()> {
     let (store, snapshot) =
         SledStore::open(directory.path(), StoreOptions::default(), move |progress| teller.durable(progress))?;
     let platform = Arc::new(Instant::default());
-    let engine = Engine::new(doors, store, &snapshot, Arc::clone(&platform), tuning(10))
+    let engine = Engine::new(doors, store, &snapshot, Arc::clone(&platform), Hooks::default(), tuning(10))
         .map_err(|name| anyhow::anyhow!("no policy for {name}"))?;
     let stop = CancellationToken::new();
     let (drain, leave) = (stop.clone(), stop.clone());

@@ -4,7 +4,7 @@
 //! ([`intake`]). What is registered is on disk before the answer leaves ([`store`]). One owner decides, one thing after the
 //! other, what is due and what each piece of evidence means ([`engine`], by the rules in [`model`]). At its deadline a
 //! message that is still undelivered is revoked with one DELETE ([`platform`]), as fast as the platform lets us. How it ended, and
-//! whether an SMS may go out instead, is told to the agent at least once and in order.
+//! whether an SMS may go out instead, is told to the agent at least once and in order; or a hook sends it ([`fallback`]).
 //!
 //! The modules, in the order of that flow:
 
@@ -14,8 +14,9 @@
 pub mod clock;
 pub mod model;
 
-// The way of a message: in, kept, decided, sent.
+// The way of a message: in, kept, decided, sent; and the SMS instead.
 pub mod engine;
+pub mod fallback;
 pub mod intake;
 pub mod platform;
 pub mod store;

@@ -58,7 +58,7 @@ fn colours_are_for_terminals() {
 
 #[test]
 fn each_error_is_named_and_pointed_at() {
-    let cases: [(&str, &str, &str); 47] = [
+    let cases: [(&str, &str, &str); 55] = [
         // The file as a whole.
         ("", "no use cases", ""),
         ("[use_cases]", "no use cases", ""),
@@ -147,6 +147,42 @@ fn each_error_is_named_and_pointed_at() {
             "invalid value for `use_cases.a.give_up_after`",
             "\"0s\"",
         ),
+        ("use_cases.a = { ttl = \"1m\", fallback = 1 }", "`use_cases.a.fallback` is not a table", "1"),
+        (
+            "use_cases.a = { ttl = \"1m\", fallback = { timeout = \"1s\" } }",
+            "nothing to call in [use_cases.a.fallback]",
+            "\"1s\"",
+        ),
+        (
+            "use_cases.a = { ttl = \"1m\", fallback = { url = \"https://a\", command = [\"/b\"] } }",
+            "two things to call in [use_cases.a.fallback]",
+            "[\"/b\"]",
+        ),
+        (
+            "use_cases.a = { ttl = \"1m\", fallback = { command = [\"/b\"], body = \"c\" } }",
+            "`body` without `url`",
+            "\"c\"",
+        ),
+        (
+            "use_cases.a = { ttl = \"1m\", fallback = { command = [\"b\"] } }",
+            "invalid value for `use_cases.a.fallback.command`",
+            "[\"b\"]",
+        ),
+        (
+            "use_cases.a = { ttl = \"1m\", fallback = { url = \"https://a\", body = \"{{ phon }}\" } }",
+            "invalid value for `use_cases.a.fallback.body`",
+            "\"{{ phon }}\"",
+        ),
+        (
+            "use_cases.a = { ttl = \"1m\", fallback = { url = \"https://a\", headers = { X-Api-Key = \"k\" } } }",
+            "invalid value for `use_cases.a.fallback.headers`",
+            "{ X-Api-Key = \"k\" }",
+        ),
+        (
+            "use_cases.a = { ttl = \"1m\", fallback = { url = \"https://a\", headers = { Idempotency-Key = \"k\" } } }",
+            "invalid value for `use_cases.a.fallback.headers`",
+            "{ Idempotency-Key = \"k\" }",
+        ),
         ("use_cases.a = { ttl = \"1m\", retired = 1 }", "invalid value for `use_cases.a.retired`", "1"),
         (
             "use_cases.a = { ttl = \"1m\", traffic_type = \"AUTHENTICATION\" }",
@@ -165,6 +201,11 @@ fn each_error_is_named_and_pointed_at() {
 fn what_may_be_meant_is_a_warning() {
     for (text, title, place) in [
         ("[server]\nsocket_mode = \"0666\"", "everybody on this machine may use the socket", "\"0666\""),
+        (
+            "[use_cases.a]\nttl = \"1m\"\nfallback = { url = \"http://sms.example\" }",
+            "plain http to another machine in `use_cases.a.fallback.url`",
+            "\"http://sms.example\"",
+        ),
         ("[pace]\nin_flight = 513", "`pace.in_flight` is never reached", "513"),
         ("[use_cases.a]\nttl = \"9s\"", "hardly a message is delivered that fast", "\"9s\""),
         (

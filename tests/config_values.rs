@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use revoked::config::{self, Config, Durability, Env, LogFormat, Origin};
+use revoked::fallback::Way;
 use revoked::model::{Missed, OnUnknown, Policy, Region, Rule, Timestamp, TrafficType, UseCase};
 
 const EXAMPLE: &str = include_str!("../config.toml.example");
@@ -225,9 +226,38 @@ fn each_key_is_in_the_example() {
         let report = config::parse("config.toml", &text, &env(), now()).unwrap_err();
         let help = report.problems().iter().find_map(|p| p.help.as_ref()?.strip_prefix("expected ").map(str::to_owned));
         let known: BTreeSet<_> = help.unwrap().split('`').skip(1).step_by(2).map(str::to_owned).collect();
-        let shown: BTreeSet<_> = keys_in_example(place);
+        let mut shown = keys_in_example(place);
+        // Shown in a comment of its own.
+        shown.extend((place == "use_cases.").then(|| "fallback".to_owned()));
         assert_eq!(known, shown, "[{section}]");
     }
+}
+
+/// The worked example of a hook, which stands in a comment, in place of its use case.
+fn hook_of_example() -> String {
+    let lines = EXAMPLE.lines().skip_while(|line| *line != "#   [use_cases.otp.fallback]");
+    let lines = lines.take_while(|line| line.starts_with("#   ")).map(|line| &line[4..]);
+    format!("{OTP}{}", lines.collect::<Vec<_>>().join("\n"))
+}
+
+#[test]
+fn the_worked_example_of_a_hook_is_good_and_shows_every_key() {
+    let text = hook_of_example();
+    let config = read(&text);
+    assert_eq!(read(&config.to_toml()), config, "{}", config.to_toml());
+    let Some(spec) = config.fallbacks().values().next() else { panic!("there is one") };
+    assert!(matches!(&spec.way, Way::Http(request) if request.body.is_some() && request.header_files.len() == 1));
+    assert_eq!((spec.timeout, spec.calls_max), (Duration::from_secs(10), 8));
+    assert_eq!(policy(&config, "otp").calls_max, 8);
+    let unknown = format!("{OTP}[use_cases.otp.fallback]\nqqqqqqqqqqqq = 1\n");
+    let report = config::parse("config.toml", &unknown, &env(), now()).unwrap_err();
+    let help = report.problems().iter().find_map(|p| p.help.as_ref()?.strip_prefix("expected ").map(str::to_owned));
+    for key in help.unwrap().split('`').skip(1).step_by(2) {
+        assert!(EXAMPLE.contains(&format!("\n#   {key} = ")), "{key} is not in the example");
+    }
+    let command = read(&format!("{OTP}[use_cases.otp.fallback]\ncommand = [\"/bin/a\", \"b c\"]\n"));
+    assert_eq!(read(&command.to_toml()), command);
+    assert_eq!(command.fallbacks().values().next().unwrap().way, Way::Command(vec!["/bin/a".into(), "b c".into()]));
 }
 
 /// The keys below the headers that begin so, commented out or not.

@@ -40,6 +40,7 @@ const BANS: [Ban; 10] = [
             "src/platform/",
             "src/ctl/",
             "src/demo/",
+            "src/fallback/http.rs",
             "src/intake/webhook/forward.rs",
             "src/bench/",
             "src/child.rs",

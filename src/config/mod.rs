@@ -11,6 +11,7 @@
 
 mod civil;
 mod env;
+mod fallback;
 mod near;
 mod report;
 mod section;
@@ -19,6 +20,7 @@ mod settings;
 mod use_cases;
 mod value;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
@@ -32,7 +34,8 @@ pub use sections::{
 };
 pub use settings::{Change, Diff, Origin, Setting};
 
-use crate::model::{Policies, Timestamp};
+use crate::fallback::Spec;
+use crate::model::{Policies, Timestamp, UseCase};
 use section::Document;
 
 /// Everything the daemon is told, complete: what the file doesn't say is at its default.
@@ -55,6 +58,7 @@ pub struct Config {
     /// The log.
     pub log: Log,
     policies: Policies,
+    fallbacks: BTreeMap<UseCase, Spec>,
     settings: Vec<Setting>,
 }
 
@@ -66,6 +70,11 @@ impl Config {
     /// The policies of all use cases.
     pub fn policies(&self) -> &Policies {
         &self.policies
+    }
+
+    /// The hooks that grants are handed to, by use case.
+    pub fn fallbacks(&self) -> &BTreeMap<UseCase, Spec> {
+        &self.fallbacks
     }
 
     /// Every value in force, with where it comes from, in the order of the sections.
@@ -134,7 +143,7 @@ pub fn parse(name: &str, text: &str, env: &Env, now: Timestamp) -> Result<Loaded
     let webhook = document.section("webhook", |section| Webhook::read(section, env));
     let retention = document.section("retention", Retention::read);
     let log = document.section("log", Log::read);
-    let use_cases = document.use_cases("use_cases", |section| use_cases::read(section, now));
+    let use_cases = document.use_cases("use_cases", |section| use_cases::read(section, env, now));
     let table = root.get_ref().get("use_cases").map(|table| table.get_ref());
     if table.is_none_or(|table| table.as_table().is_some_and(|all| all.is_empty())) {
         document.problem(Problem::error("no use cases").help(
@@ -148,9 +157,11 @@ pub fn parse(name: &str, text: &str, env: &Env, now: Timestamp) -> Result<Loaded
     if report.has_errors() {
         return Err(report);
     }
-    let policies = use_cases.into_iter().filter_map(|(name, policy)| Some((name, policy?))).collect();
+    let hook = |(name, (_, hook)): &(UseCase, (_, Option<Spec>))| Some((name.clone(), hook.clone()?));
+    let fallbacks = use_cases.iter().filter_map(hook).collect();
+    let policies = use_cases.into_iter().filter_map(|(name, (policy, _))| Some((name, policy?))).collect();
     let settings = found.settings;
-    let config = Config { server, store, platform, pace, webhook, retention, log, policies, settings };
+    let config = Config { server, store, platform, pace, webhook, retention, log, policies, fallbacks, settings };
     Ok(Loaded { config, hash: hash(text.as_bytes()), warnings: report })
 }
 

@@ -108,6 +108,26 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// The table of that name below this one, if there is one.
+    pub(super) fn table<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Section<'_>) -> T) -> Option<T> {
+        self.known.push(key);
+        let entry = self.entry(key)?;
+        let name = format!("{}.{key}", self.name);
+        let Some(table) = entry.get_ref().as_table() else {
+            let problem = Problem::error(format!("`{name}` is not a table"))
+                .at(entry.span(), Wrong::found(entry.get_ref(), "a table").label)
+                .help(format!("write [{name}] on a line of its own and its keys below"));
+            self.problem(problem);
+            return None;
+        };
+        let header = Some(entry.span());
+        let found = &mut *self.found;
+        let mut section = Section { text: self.text, name, table: Some(table), header, known: Vec::new(), found };
+        let value = read(&mut section);
+        section.finish();
+        Some(value)
+    }
+
     /// The value of `key`, if it is there and right.
     pub(super) fn find<T: Value>(&mut self, key: &'static str) -> Option<T> {
         self.known.push(key);

@@ -6,9 +6,12 @@ use jiff::civil::Time;
 use jiff::tz::TimeZone;
 
 use super::civil::{Between, Positive};
+use super::env::Env;
+use super::fallback;
 use super::report::Problem;
 use super::section::Section;
 use super::value::Value;
+use crate::fallback::Spec;
 use crate::model::policy::PLATFORM_KEEPS;
 use crate::model::{OnUnknown, Policy, QuietHours, Rule, Timestamp, TrafficType};
 
@@ -19,8 +22,8 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// The keys that each make a deadline. A use case has exactly one of them.
 const RULES: [&str; 3] = ["ttl", "expires_at", "daily_cutoff"];
 
-/// The policy of the use case, if it has a rule.
-pub(super) fn read(section: &mut Section<'_>, now: Timestamp) -> Option<Policy> {
+/// The policy of the use case, if it has a rule; and the hook that its grants are handed to, if it has one.
+pub(super) fn read(section: &mut Section<'_>, env: &Env, now: Timestamp) -> (Option<Policy>, Option<Spec>) {
     // On whose clocks times of day are meant, here and in the quiet hours.
     let zone: Option<TimeZone> = section.find("time_zone");
     let rule = rule(section, zone.clone());
@@ -28,7 +31,7 @@ pub(super) fn read(section: &mut Section<'_>, now: Timestamp) -> Option<Policy> 
     // Without a rule the rest is read all the same, so that what is wrong there is told as well.
     let default = Policy::new(rule.unwrap_or(Rule::ExpiresAt(Timestamp::MAX)));
     let traffic_type = section.get("traffic_type", default.traffic_type);
-    let policy = Policy {
+    let mut policy = Policy {
         lead: section.get("lead", default.lead),
         spread: section.get("spread", default.spread),
         traffic_type,
@@ -42,9 +45,13 @@ pub(super) fn read(section: &mut Section<'_>, now: Timestamp) -> Option<Policy> 
         retired: section.get("retired", default.retired),
         applies_to: section.get("applies_to", default.applies_to),
         rule: default.rule,
+        calls_max: 0,
     };
     judge(section, &policy, now);
-    known_rule.then_some(policy)
+    // The last: what is in a table of its own is printed below everything else.
+    let hook = section.table("fallback", |section| fallback::read(section, env)).flatten();
+    policy.calls_max = hook.as_ref().map_or(0, |hook| hook.calls_max);
+    (known_rule.then_some(policy), hook)
 }
 
 /// What happens to the fallback where the truth can't be known and nobody has said: somebody who waits for a code in

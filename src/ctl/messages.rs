@@ -118,7 +118,8 @@ fn list_url(args: &ListArgs, size: u64, token: Option<&str>) -> Url {
         ("tag", args.tag.as_deref()),
         ("pageToken", token),
     ];
-    let given = filters.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let filters = filters.into_iter().chain([("grant", args.waiting.then_some("waiting"))]);
+    let given = filters.filter_map(|(name, value)| Some((name, value?)));
     url.query_pairs_mut().append_pair("pageSize", &size.to_string()).extend_pairs(given);
     url
 }
@@ -148,6 +149,7 @@ fn sentence(view: &MessageView, here: &Here) -> String {
         },
         StateKind::Settled => match view.grant.as_ref().map(|grant| grant.state) {
             Some(GrantState::Offered) => format!("settled: {state}, the SMS is granted"),
+            Some(GrantState::Taken) => format!("settled: {state}, the SMS is on its way"),
             Some(GrantState::Held) => format!("settled: {state}, the SMS is held back"),
             Some(GrantState::Withdrawn) => format!("settled: {state}, no SMS"),
             Some(GrantState::Void) => format!("settled: {state}, too late for an SMS"),
@@ -235,13 +237,25 @@ fn everything(view: &MessageView, here: &Here) -> String {
 pub(super) fn grant_line(grant: &GrantView, here: &Here) -> String {
     let acked = if grant.acked { "acknowledged" } else { "not acknowledged" };
     let useful = if grant.valid_until > here.now { "of use until" } else { "of use only until" };
-    match grant.state {
-        GrantState::Offered => format!("granted, {acked}, {useful} {}", here.both(grant.valid_until)),
-        GrantState::Held => {
+    match (grant.state, &grant.call) {
+        (GrantState::Offered, Some(call)) => {
+            let tries = match call.tries {
+                0 => String::new(),
+                1 => ", which failed once".to_owned(),
+                n => format!(", which failed {} times", show::count(n.into())),
+            };
+            let why = call.last_error.as_deref().map(|why| format!(": {}", show::plain(why))).unwrap_or_default();
+            let next = here.relative(call.next_time);
+            format!("waits for its hook{tries}{why}; next {next}; {useful} {}", here.both(grant.valid_until))
+        }
+        (GrantState::Taken, _) => "taken by its hook".to_owned(),
+        (GrantState::Offered, None) => format!("granted, {acked}, {useful} {}", here.both(grant.valid_until)),
+        (GrantState::Held, _) => {
             format!("held: nobody can tell whether it arrived; {useful} {}", here.both(grant.valid_until))
         }
-        GrantState::Withdrawn => "withdrawn: delivered after all, or decided against".to_owned(),
-        GrantState::Void => "none: it would have come too late to be of use".to_owned(),
+        (GrantState::Withdrawn, _) => "withdrawn: delivered after all, or decided against".to_owned(),
+        (GrantState::Void, Some(_)) => "none: its hook did not take it while it was of use".to_owned(),
+        (GrantState::Void, None) => "none: it would have come too late to be of use".to_owned(),
     }
 }
 

@@ -179,6 +179,7 @@ fn table(outcomes: &[OutcomeView], here: &Here, headed: bool) -> String {
 fn sms(outcome: &OutcomeView) -> &'static str {
     match outcome.grant.as_ref().map(|grant| grant.state) {
         Some(GrantState::Offered) => "send",
+        Some(GrantState::Taken) => "taken",
         Some(GrantState::Held) => "held",
         Some(GrantState::Withdrawn) => "withdrawn",
         Some(GrantState::Void) => "too late",
@@ -193,6 +194,8 @@ fn what(outcome: &OutcomeView) -> String {
         EntryKind::Settled => "",
         EntryKind::Amended => ", amended",
         EntryKind::Granted => ", granted",
+        EntryKind::Taken => ", taken by its hook",
+        EntryKind::Voided => ", void: no hook took it in time",
     };
     let why = outcome.detail.as_deref().map(|why| format!(": {}", show::plain(why))).unwrap_or_default();
     format!("{agent_id} {message_id} {use_case}{kind}{why}")

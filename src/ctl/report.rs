@@ -26,7 +26,7 @@ fn screen(view: &ReportView, here: &Here) -> String {
     }
     let tables = [outcomes(active(), here), deletes(active(), here), grants(active(), here)];
     let notes = "LATE: delivered after the deadline. RACED: delivered although a DELETE had left. AVOIDED: settled by an \
-                 event, without a DELETE. TWICE: delivered after the SMS grant was acknowledged.";
+                 event, without a DELETE. TAKEN: by a hook. TWICE: delivered after the SMS grant was acknowledged or taken.";
     format!("{since}\n\n{}\n\n{}", tables.join("\n\n"), here.wrap(notes, 0))
 }
 
@@ -52,7 +52,7 @@ fn outcomes<'a>(rows: impl Iterator<Item = (&'a UseCase, &'a UseCaseReport)>, he
             report.revoked,
             report.unknown,
             report.failed,
-            report.withdrawn + report.moot,
+            report.withdrawn + report.moot + report.shadow,
         ];
         table.add_row(row(name, numbers));
     }
@@ -80,13 +80,17 @@ fn grants<'a>(rows: impl Iterator<Item = (&'a UseCase, &'a UseCaseReport)>, here
     let mut table = here.table([
         Column::id("USE CASE"),
         Column::number("SMS GRANTS"),
+        Column::number("TAKEN"),
         Column::number("HELD"),
         Column::number("WITHDRAWN"),
         Column::number("TOO LATE"),
         Column::number("TWICE"),
     ]);
     for (name, UseCaseReport { grants, .. }) in rows {
-        table.add_row(row(name, [grants.offered, grants.held, grants.withdrawn, grants.void, grants.duplicates]));
+        table.add_row(row(
+            name,
+            [grants.offered, grants.taken, grants.held, grants.withdrawn, grants.void, grants.duplicates],
+        ));
     }
     show::text(&table)
 }
@@ -105,12 +109,12 @@ mod tests {
         let view: ReportView = serde_json::from_str(
             r#"{"from":"2026-11-21T12:00:00Z","useCases":{
             "otp":{"registered":1204000,"deliveredInTime":1100000,"deliveredLate":1204,"raced":312,"revoked":98000,
-              "unknown":412,"failed":3,"withdrawn":1,"moot":0,"deletes":101000,"deletesAvoided":1100000,
-              "grants":{"offered":98415,"held":0,"withdrawn":200,"void":1,"duplicates":12},
+              "unknown":412,"failed":3,"withdrawn":1,"moot":0,"shadow":0,"deletes":101000,"deletesAvoided":1100000,
+              "grants":{"offered":98415,"taken":0,"held":0,"withdrawn":200,"void":1,"duplicates":12},
               "lateness":{"count":101000,"p50":"0.001s","p99":"0.009s"}},
             "idle":{"registered":0,"deliveredInTime":0,"deliveredLate":0,"raced":0,"revoked":0,"unknown":0,"failed":0,
-              "withdrawn":0,"moot":0,"deletes":0,"deletesAvoided":0,
-              "grants":{"offered":0,"held":0,"withdrawn":0,"void":0,"duplicates":0}}}}"#,
+              "withdrawn":0,"moot":0,"shadow":0,"deletes":0,"deletesAvoided":0,
+              "grants":{"offered":0,"taken":0,"held":0,"withdrawn":0,"void":0,"duplicates":0}}}}"#,
         )
         .unwrap();
         let screen = anstream::adapter::strip_str(&screen(&view, &here())).to_string();

@@ -13,6 +13,9 @@ use crate::config::Mode;
 use crate::engine::StateKind;
 use crate::intake::wire::{RouteView, StatusView, WebhookView};
 
+/// As much of a failure as fits a line.
+const CHARS_MAX: usize = 76;
+
 const STATES: [StateKind; 4] = [StateKind::Pending, StateKind::Revoking, StateKind::Settling, StateKind::Settled];
 
 pub(super) async fn print(client: &Client, out: &mut Output) -> Result<(), Failure> {
@@ -27,7 +30,9 @@ fn screen(view: &StatusView, here: &Here) -> String {
         here.relative(view.started_at),
         view.config_hash
     );
-    for part in [facts(view, here), use_cases(view, here), routes(view, here)].into_iter().flatten() {
+    for part in
+        [facts(view, here), use_cases(view, here), fallback(view, here), routes(view, here)].into_iter().flatten()
+    {
         // Writing to a string does not fail.
         let _ = write!(screen, "\n{part}\n");
     }
@@ -113,6 +118,32 @@ fn use_cases(view: &StatusView, here: &Here) -> Option<String> {
     Some(show::text(&table))
 }
 
+/// The hooks that SMS go out through, with what is wrong with one below its row.
+fn fallback(view: &StatusView, here: &Here) -> Option<String> {
+    if view.fallback.is_empty() {
+        return None;
+    }
+    let mut table = here.table([
+        Column::id("FALLBACK"),
+        Column::number("WAITING"),
+        Column::number("IN FLIGHT"),
+        Column::number("TAKEN"),
+        Column::number("FAILED CALLS"),
+        Column::number("VOID"),
+    ]);
+    let mut errors = String::new();
+    for (name, hook) in &view.fallback {
+        let counts = [hook.waiting, hook.in_flight as u64, hook.taken, hook.failed_calls, hook.voided];
+        table.add_row(std::iter::once(show::id(name)).chain(counts.map(|n| Cell::new(show::count(n)))));
+        if let (Some(why), Some(at)) = (&hook.last_error, hook.last_error_time) {
+            let why = show::plain(why).chars().take(CHARS_MAX).collect::<String>();
+            // Writing to a string does not fail.
+            let _ = write!(errors, "\n  {name} failed {}:\n    {why}", here.relative(at));
+        }
+    }
+    Some(show::text(&table) + &errors)
+}
+
 fn routes(view: &StatusView, here: &Here) -> Option<String> {
     if view.routes.is_empty() {
         return None;
@@ -171,6 +202,8 @@ mod tests {
             "doneBy":"2026-11-22T13:23:20Z","late":true}],"lostOutcomes":1024,
             "lastCursor":"1042","earlyEvents":3,"storeError":"the store can't write: No space left on device",
             "holds":[{"id":"77","useCase":"promotion","holdTime":"2026-11-22T11:00:00Z"}],
+            "fallback":{"otp":{"waiting":12,"inFlight":8,"taken":1207,"failedCalls":31,"voided":0,
+            "lastError":"it answered 503 Service Unavailable","lastErrorTime":"2026-11-22T11:59:00Z"}},
             "webhook":{"address":"127.0.0.1:8480","accepted":1204,"refused":3,"forwarded":1200,"forwardFailures":4,
             "forwardDropped":0}}"#,
         )
@@ -188,6 +221,8 @@ mod tests {
             "1,000,000",
             "1,024 outcomes",
             "nothing is revoked",
+            "1,207",
+            "otp failed 60 s",
         ] {
             assert!(screen.contains(part), "{part} is missing:\n{screen}");
         }

@@ -6,6 +6,7 @@ mod clock_watch;
 pub mod exit;
 mod export;
 mod file_watch;
+mod hooks;
 mod logs;
 mod pushes;
 mod reload;

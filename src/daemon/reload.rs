@@ -15,11 +15,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::logs::Logs;
-use super::pushes;
 use super::run::{tell_systemd, tuning};
+use super::{hooks, pushes};
 use crate::clock;
 use crate::config::{self, Change, Config, Diff, Env, Loaded};
 use crate::engine::{Handle, Plan, Refusal, RefusalKind};
+use crate::fallback::HookSet;
 use crate::intake::desk::Request;
 use crate::intake::webhook::Setup;
 use crate::intake::wire::{ChangeView, ConfigView, LastReloadView, PlannedView, ReloadView, SettingView};
@@ -41,6 +42,8 @@ pub(super) struct Reloader {
     pub pushes: watch::Sender<Arc<Setup>>,
     /// The hash of the file when it was last looked at because it changed; what could not be read has none.
     pub looked_at: Option<String>,
+    /// What grants are handed to.
+    pub hooks: watch::Sender<Arc<HookSet>>,
     /// How the last reload went.
     pub last: Option<LastReloadView>,
 }
@@ -114,19 +117,22 @@ impl Reloader {
         let read = move || {
             let new = config::load(&path, &Env::of_process(), clock::wall()).map_err(|report| unusable(&report))?;
             let setup = pushes::setup(&new.config.webhook).map_err(|error| Refusal::invalid("webhook", error))?;
-            Ok::<_, Refusal>((new, setup))
+            let set = hooks::set_up(new.config.fallbacks()).map_err(|error| Refusal::invalid("use_cases", error))?;
+            Ok::<_, Refusal>((new, Arc::new(setup), Arc::new(set)))
         };
         let read = tokio::task::spawn_blocking(read).await;
-        let (new, setup) = read.map_err(|error| Refusal::unavailable(error.to_string()))??;
+        let (new, setup, hook_set) = read.map_err(|error| Refusal::unavailable(error.to_string()))??;
         self.looked_at = Some(new.hash.clone());
         if new.hash == self.current.hash {
             // The files it names may say something new all the same: a token is rotated, a certificate renewed.
-            self.pushes.send_replace(Arc::new(setup));
+            self.pushes.send_replace(setup);
+            self.hooks.send_replace(hook_set);
             return Ok(view(&new, false, &[], Plan::default()));
         }
         let diff = self.diff(&new.config)?;
         let plan = self.engine.retune(tuning(&new.config, &new.hash)).await?;
-        self.pushes.send_replace(Arc::new(setup));
+        self.pushes.send_replace(setup);
+        self.hooks.send_replace(hook_set);
         if let Err(error) = self.logs.change(&new.config.log) {
             warn!(%error, "the log level stays as it was");
         }

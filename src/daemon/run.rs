@@ -21,10 +21,11 @@ use tracing::{error, info, warn};
 use super::logs::Logs;
 use super::reload::Reloader;
 use super::signals::{self, Stop};
-use super::{clock_watch, exit, file_watch, logs, pushes, sockets};
+use super::{clock_watch, exit, file_watch, hooks, logs, pushes, sockets};
 use crate::clock;
 use crate::config::{self, Config, Loaded, Mode};
 use crate::engine::{Doors, Engine, PaceLimits, Settings, Tuning};
+use crate::fallback::Hooks;
 use crate::intake::{self, Gate, Limits, desk::Desk, socket::SocketError, webhook::Webhook};
 use crate::platform::{self, Platform, RbmClient, Shadow};
 use crate::store::{Durability, SledStore, StoreError, StoreOptions};
@@ -111,6 +112,8 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
     let Loaded { config, hash, .. } = loaded.clone();
     let started_at = clock::wall();
     let setup = pushes::setup(&config.webhook).map_err(|error| Failure::new(exit::CONFIG, error))?;
+    let hooks = hooks::set_up(config.fallbacks()).map_err(|error| Failure::new(exit::CONFIG, error))?;
+    let (hook_set, hooks) = Hooks::open(hooks);
     let (set_up, pushes) = watch::channel(Arc::new(setup));
     let platform: Arc<dyn Platform> = match config.platform.mode {
         Mode::Live => Arc::new(client(&config).map_err(|error| Failure::new(exit::CONFIG, error))?),
@@ -138,7 +141,7 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
     let pending: u64 = snapshot.counts.iter().map(|(.., count)| count).sum();
     info!(path = %config.store.path.display(), messages = pending, "the store is open");
 
-    let engine = Engine::new(doors, store, &snapshot, platform, tuning(&config, &hash)).map_err(|name| {
+    let engine = Engine::new(doors, store, &snapshot, platform, hooks, tuning(&config, &hash)).map_err(|name| {
         let words = format!(
             "messages wait under use case {name:?}, which the configuration does not know: \
              put [use_cases.{name}] back, with retired = true if it is to take no new ones"
@@ -166,6 +169,7 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
         engine: handle.clone(),
         logs,
         pushes: set_up,
+        hooks: hook_set,
         last: None,
     };
     tokio::spawn(reloader.run(requests, changed, hangup, stop.drain.clone()));

@@ -49,7 +49,7 @@ impl Screen {
         };
         let late = told.lateness.map(|late| format!("{} ms late", late.as_millis())).unwrap_or_default();
         let sms = match told.grant.as_ref().map(|grant| grant.state) {
-            Some(GrantState::Offered) => "→ SMS granted",
+            Some(GrantState::Offered | GrantState::Taken) => "→ SMS granted",
             Some(GrantState::Withdrawn) => "→ grant withdrawn",
             Some(GrantState::Held) => "→ grant held back",
             Some(GrantState::Void) => "→ too late for an SMS",

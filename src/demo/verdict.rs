@@ -82,7 +82,9 @@ impl Verdict {
             let ids: BTreeSet<&str> = grants.clone().map(|grant| grant.grant_id.as_str()).collect();
             verdict.granted_twice += usize::from(ids.len() > 1);
             match grants.clone().next_back().map(|grant| grant.state) {
-                Some(GrantState::Offered) => (verdict.granted, row[5]) = (verdict.granted + 1, row[5] + 1),
+                Some(GrantState::Offered | GrantState::Taken) => {
+                    (verdict.granted, row[5]) = (verdict.granted + 1, row[5] + 1);
+                }
                 Some(GrantState::Withdrawn) => verdict.withdrawn_grants += 1,
                 Some(GrantState::Held | GrantState::Void) | None => {}
             }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 pub(super) use super::batch::Batch;
+use super::calls::Calls;
 use super::chores::{CHORES, Sifting, sift_all};
 use super::early::EarlyEvents;
 use super::export::Export;
@@ -23,10 +24,11 @@ use super::pace::{Pace, PaceLimits};
 use super::recall::Recalls;
 use super::retune::Tuning;
 use crate::clock::Now;
+use crate::fallback::Granted;
 use crate::model::ledger::{self, Hour, Ledger};
 use crate::model::{
-    self, AgentId, Answer, Event, Identity, LaneId, LaneSpec, Outcome, Policies, Position, Record, Region, Step,
-    Timestamp, TrafficType, UseCase,
+    self, AgentId, Answer, Called, Event, Identity, LaneId, LaneSpec, Outcome, Policies, Position, Record, Region,
+    Step, Timestamp, TrafficType, UseCase,
 };
 use crate::platform::Order;
 use crate::store::{Change, Cursor, Snapshot, Store, StoreError, Ticket};
@@ -71,6 +73,8 @@ pub(super) enum Input {
     Command(Command),
     /// An attempt is back.
     Answered(u64, Answer),
+    /// A call of a hook is back.
+    Called(u64, Called),
     /// Everything up to this ticket is on disk, or can't be written for now.
     Durable(Result<Ticket, StoreError>),
     /// It is time to look at a route.
@@ -84,6 +88,8 @@ pub(super) enum Input {
 pub(super) enum Effect {
     /// Send a DELETE; its answer comes back under this number.
     Launch(u64, Order),
+    /// Call the hook of its use case; what came of it comes back under this number.
+    Call(u64, Box<Granted>),
     /// Wake for this route after that time.
     Arm(usize, Duration),
     /// Don't.
@@ -133,6 +139,8 @@ pub(super) struct Core<S> {
     /// Routes that have something due and wait for the total of requests in flight to fall: most urgent first, then by what is
     /// due earliest. Each is in it once at most.
     pub starved: BTreeSet<(TrafficType, Timestamp, usize)>,
+    /// Hooks that are being called.
+    pub calls: Calls,
     /// Routes that something happened to since they were last looked at.
     pub dirty: BTreeSet<usize>,
     pub early: EarlyEvents,
@@ -198,6 +206,7 @@ impl<S: Store> Core<S> {
             route_ids: HashMap::new(),
             flights: HashMap::new(),
             starved: BTreeSet::new(),
+            calls: Calls::default(),
             dirty: BTreeSet::new(),
             early: EarlyEvents::recover(&snapshot.early),
             ledger: snapshot.ledger.clone(),
@@ -242,6 +251,7 @@ impl<S: Store> Core<S> {
         match input {
             Input::Command(command) => self.command(command, now),
             Input::Answered(seq, answer) => self.answered(seq, answer, now),
+            Input::Called(seq, called) => self.called(seq, called, now.wall),
             Input::Durable(Ok(ticket)) => self.durable(ticket),
             Input::Durable(Err(error)) => {
                 // Fences don't get to the disk now. What is known is revoked all the same.
@@ -269,6 +279,9 @@ impl<S: Store> Core<S> {
         while self.flights.len() < self.settings.pace.in_flight_total
             && let Some((.., route)) = self.starved.pop_first()
         {
+            self.service(route, now);
+        }
+        while let Some(route) = self.calls.next(&self.policies) {
             self.service(route, now);
         }
         for route in std::mem::take(&mut self.dirty) {
@@ -409,8 +422,18 @@ impl<S: Store> Core<S> {
             self.durable_cursor = cursor;
             self.effects.push(Effect::Outcomes(cursor));
         }
+        self.let_calls_go();
         let moved = self.lanes.durable(ticket);
         self.dirty.extend(moved);
+    }
+
+    /// The last of what was handed to the store.
+    pub(super) fn written(&self) -> Ticket {
+        self.last_ticket
+    }
+
+    pub(super) fn is_durable(&self, ticket: Ticket) -> bool {
+        ticket <= self.durable_ticket
     }
 
     /// Hands changes to the store.

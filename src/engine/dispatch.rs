@@ -29,8 +29,8 @@ const SOON: Duration = Duration::from_millis(10);
 
 /// Something that is due.
 #[derive(Clone, Copy, Debug)]
-struct Candidate {
-    position: Position,
+pub(super) struct Candidate {
+    pub(super) position: Position,
     due: Timestamp,
     class: TrafficType,
 }
@@ -70,6 +70,7 @@ impl<S: Store> Core<S> {
             }
             again |= self.end_windows(lane, now.wall)?;
             again |= self.purge(lane, now.wall)?;
+            again |= self.call(lane, now.wall)?;
         }
         self.routes[route].stepped &= again;
         self.move_fences(route, now);
@@ -82,15 +83,16 @@ impl<S: Store> Core<S> {
     }
 
     fn refill(&mut self, lane: LaneId, queue: Queue) -> Result<(), StoreError> {
-        let flights = &self.flights;
+        let (flights, calls) = (&self.flights, &self.calls);
+        let hidden = |seq| if queue == Queue::Calling { calls.is_out(seq) } else { flights.contains_key(&seq) };
         match self.lanes.get_mut(lane) {
-            Some(found) => found.line_mut(queue).refill(&self.store, (lane, queue), |seq| flights.contains_key(&seq)),
+            Some(found) => found.line_mut(queue).refill(&self.store, (lane, queue), hidden),
             None => Ok(()),
         }
     }
 
     /// The head of a queue, if it is due.
-    fn due(&self, lane: LaneId, queue: Queue, now: Timestamp) -> Option<Candidate> {
+    pub(super) fn due(&self, lane: LaneId, queue: Queue, now: Timestamp) -> Option<Candidate> {
         let found = self.lanes.get(lane)?;
         let place = found.line(queue).head()?;
         let due = found.due(queue, place, self.settings.retention);
@@ -374,6 +376,9 @@ impl<S: Store> Core<S> {
                     continue;
                 };
                 let due = found.due(queue, head, self.settings.retention);
+                if queue == Queue::Calling && due <= now.wall {
+                    continue; // the return of a call wakes us
+                }
                 if !Queue::ATTEMPTS.contains(&queue) {
                     sooner(due);
                     continue;

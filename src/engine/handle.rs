@@ -207,6 +207,8 @@ pub struct Filter {
     pub agent: Option<AgentId>,
     /// Only with this tag.
     pub tag: Option<Box<str>>,
+    /// Only with a grant that waits for a hook to take it.
+    pub calling: bool,
 }
 
 /// A message's state without what goes with it.
@@ -257,6 +259,8 @@ pub struct Status {
     pub early_events: usize,
     /// The holds in force.
     pub holds: Vec<HoldStatus>,
+    /// The hooks that grants are handed to.
+    pub calls: BTreeMap<UseCase, CallsStatus>,
     /// Why registrations are refused, if they are.
     pub store_error: Option<String>,
     /// The configuration in force.
@@ -274,6 +278,23 @@ pub struct Lateness {
     pub p99: Duration,
     /// The latest of them.
     pub max: Duration,
+}
+
+/// The hook of one use case. All but the first two since the start.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct CallsStatus {
+    /// Grants that it has not taken.
+    pub waiting: u64,
+    /// Calls that are out.
+    pub in_flight: usize,
+    /// Grants that it took.
+    pub taken: u64,
+    /// Calls that failed.
+    pub failed: u64,
+    /// Grants that it did not take while they were of use.
+    pub voided: u64,
+    /// The last failure, in words, and when it was.
+    pub last_error: Option<(Timestamp, Box<str>)>,
 }
 
 /// One agent and region.

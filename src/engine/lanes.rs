@@ -189,7 +189,7 @@ impl Lane {
                 release.minus(self.policy.spread).max(self.spread_next).min(release)
             }
             Queue::Own => self.policy.release(place.order),
-            Queue::Retry | Queue::Settling | Queue::Recalled => place.order,
+            Queue::Retry | Queue::Settling | Queue::Recalled | Queue::Calling => place.order,
             Queue::Kept => place.order.plus(retention),
             Queue::Held | Queue::Listed => Timestamp::MAX,
         }
@@ -260,7 +260,7 @@ impl Lanes {
     ) -> Result<Self, String> {
         let mut lanes = Self::default();
         for (id, spec) in &snapshot.lanes {
-            let waits = |(lane, queue, count): &(LaneId, Queue, u64)| lane == id && !queue.is_settled() && *count > 0;
+            let waits = |(lane, queue, count): &(LaneId, Queue, u64)| lane == id && queue.needs_policy() && *count > 0;
             let policy = match policies.get(&spec.use_case) {
                 Some(policy) => Arc::clone(policy),
                 None if snapshot.counts.iter().any(waits) => return Err(spec.use_case.to_string()),

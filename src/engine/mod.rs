@@ -6,10 +6,13 @@
 //! The engine therefore lives on a thread of its own: reads of the store may take a millisecond when its cache is cold, and
 //! must not hold up the servers.
 //!
-//! This room knows the store and the platform by their contracts only; it must not know sled, reqwest or HTTP.
+//! This room knows the store and the platform by their contracts, and hooks as something to call; it must not know sled, reqwest or HTTP.
 
 mod batch;
 mod books;
+mod calls;
+#[cfg(test)]
+mod calls_tests;
 mod chores;
 mod core;
 mod dispatch;
@@ -55,7 +58,8 @@ use tokio_util::task::TaskTracker;
 use self::core::{Core, Effect, Input};
 use self::wheel::Wheel;
 use crate::clock;
-use crate::model::Answer;
+use crate::fallback::Hooks;
+use crate::model::{Answer, Called};
 use crate::platform::Platform;
 use crate::store::{Cursor, Snapshot, Store, StoreError, Ticket};
 
@@ -63,9 +67,9 @@ pub use self::books::{Books, UseCaseBooks};
 pub use self::core::Settings;
 pub use self::export::{ExportHead, ExportItem, ExportLease, ExportSlice, LogSpan, export_store};
 pub use self::handle::{
-    Described, Draft, Evidence, EvidenceEffect, EvidenceKind, Explained, Filter, Forecast, Handle, Lateness, Load,
-    OnConflict, Outcomes, Own, Page, Plan, PlannedUseCase, Refusal, RefusalKind, Registered, RouteStatus, StateKind,
-    Status, Verb,
+    CallsStatus, Described, Draft, Evidence, EvidenceEffect, EvidenceKind, Explained, Filter, Forecast, Handle,
+    Lateness, Load, OnConflict, Outcomes, Own, Page, Plan, PlannedUseCase, Refusal, RefusalKind, Registered,
+    RouteStatus, StateKind, Status, Verb,
 };
 pub use self::hold::{HoldStatus, Which};
 pub use self::import::Imported;
@@ -82,6 +86,7 @@ const INPUTS_MAX: usize = 256;
 #[derive(Debug)]
 enum News {
     Answered(u64, Answer),
+    Called(u64, Called),
     Durable(Result<Ticket, StoreError>),
     ClockStepped,
 }
@@ -140,6 +145,7 @@ pub struct Engine<S, P: ?Sized> {
     core: Core<S>,
     wheel: Wheel,
     platform: Arc<P>,
+    hooks: Hooks,
     commands: mpsc::Receiver<handle::Command>,
     news: mpsc::UnboundedReceiver<News>,
     teller: Teller,
@@ -149,11 +155,18 @@ pub struct Engine<S, P: ?Sized> {
 }
 
 impl<S: Store, P: Platform + ?Sized> Engine<S, P> {
-    /// An engine over a store that was just opened. Attempts run on the current runtime.
+    /// An engine over a store that was just opened. Attempts and calls run on the current runtime.
     ///
     /// # Errors
     /// The name of a use case that has messages in the store and no policy.
-    pub fn new(doors: Doors, store: S, snapshot: &Snapshot, platform: Arc<P>, tuning: Tuning) -> Result<Self, String> {
+    pub fn new(
+        doors: Doors,
+        store: S,
+        snapshot: &Snapshot,
+        platform: Arc<P>,
+        hooks: Hooks,
+        tuning: Tuning,
+    ) -> Result<Self, String> {
         let core = Core::new(store, snapshot, tuning, fastrand::Rng::new(), clock::wall())?;
         let Doors { commands, news, outcomes, teller, .. } = doors;
         outcomes.send_replace(snapshot.last_cursor);
@@ -161,6 +174,7 @@ impl<S: Store, P: Platform + ?Sized> Engine<S, P> {
             core,
             wheel: Wheel::default(),
             platform,
+            hooks,
             commands,
             news,
             teller,
@@ -223,6 +237,14 @@ impl<S: Store, P: Platform + ?Sized> Engine<S, P> {
                     };
                     drop(self.attempts.spawn_on(attempt, &self.runtime));
                 }
+                Effect::Call(seq, granted) => {
+                    let (hooks, teller) = (self.hooks.clone(), self.teller.clone());
+                    let call = async move {
+                        let called = hooks.call(*granted).await;
+                        let _ = teller.0.send(News::Called(seq, called));
+                    };
+                    drop(self.attempts.spawn_on(call, &self.runtime));
+                }
             }
         }
     }
@@ -252,6 +274,7 @@ impl From<News> for Input {
     fn from(news: News) -> Self {
         match news {
             News::Answered(seq, answer) => Self::Answered(seq, answer),
+            News::Called(seq, called) => Self::Called(seq, called),
             News::Durable(progress) => Self::Durable(progress),
             News::ClockStepped => Self::ClockStepped,
         }

@@ -22,7 +22,7 @@ impl<S: Store> Core<S> {
     /// seen twice; what stays is seen once.
     pub(super) fn list(&self, filter: &Filter, limit: usize, after: Option<&str>) -> Result<Page, Refusal> {
         let of = Selector { use_case: filter.use_case.clone(), agent: filter.agent.clone(), tag: None };
-        let queues = |queue| may_hold(queue, filter.state);
+        let queues = |queue| may_hold(queue, filter.state) && (!filter.calling || queue == Queue::Calling);
         self.page(&of, queues, |record| matches(record, filter), limit, after)
     }
 
@@ -175,6 +175,7 @@ impl<S: Store> Core<S> {
             early_events: self.early.len(),
             holds: self.holds(),
             config_hash: self.config_hash.clone(),
+            calls: self.calls_status(),
             store_error: self.store.writable().err().map(|error| error.to_string()),
         }
     }
@@ -187,7 +188,7 @@ fn kind(queue: Queue) -> StateKind {
         Queue::Anchor | Queue::Own | Queue::Held => StateKind::Pending,
         Queue::Retry | Queue::Recalled => StateKind::Revoking,
         Queue::Settling => StateKind::Settling,
-        Queue::Kept | Queue::Listed => StateKind::Settled,
+        Queue::Kept | Queue::Listed | Queue::Calling => StateKind::Settled,
     }
 }
 

@@ -56,7 +56,7 @@ impl<S: Store> Core<S> {
         for (_, lane) in self.lanes.iter() {
             let name = &lane.spec.use_case;
             let waiting: u64 =
-                Queue::ALL.into_iter().filter(|queue| !queue.is_settled()).map(|queue| lane.line(queue).count).sum();
+                Queue::ALL.into_iter().filter(|queue| queue.needs_policy()).map(|queue| lane.line(queue).count).sum();
             let Some(after) = tuning.policies.get(name) else {
                 if waiting > 0 {
                     return Err(vanished(name, waiting));

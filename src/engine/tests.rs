@@ -10,6 +10,7 @@ use super::handle::*;
 use super::pace::PaceLimits;
 use super::retune::Tuning;
 use crate::clock::Now;
+use crate::fallback::Granted;
 use crate::model::*;
 use crate::platform::Order;
 use crate::store::memory::MemoryStore;
@@ -23,6 +24,8 @@ pub(super) struct Rig<S = MemoryStore> {
     pub now: Now,
     /// Attempts that left and are not answered.
     pub out: Vec<(u64, Order)>,
+    /// Calls of hooks that are not back.
+    pub calls: Vec<(u64, Granted)>,
     timers: BTreeMap<usize, Duration>,
     /// Whether what is appended reaches the disk by itself.
     pub disk: bool,
@@ -81,7 +84,16 @@ impl<S: Store> Rig<S> {
     pub(super) fn over(store: S, snapshot: &Snapshot, policies: Policies, settings: Settings, now: Now) -> Self {
         let random = fastrand::Rng::with_seed(7);
         let core = Core::new(store, snapshot, tuning(policies, settings), random, now.wall).unwrap();
-        let mut rig = Self { core, now, out: Vec::new(), timers: BTreeMap::new(), disk: true, ticket: 0, wakes: 0 };
+        let mut rig = Self {
+            core,
+            now,
+            out: Vec::new(),
+            calls: Vec::new(),
+            timers: BTreeMap::new(),
+            disk: true,
+            ticket: 0,
+            wakes: 0,
+        };
         rig.settle();
         rig
     }
@@ -104,6 +116,7 @@ impl<S: Store> Rig<S> {
             for effect in effects {
                 match effect {
                     Effect::Launch(seq, order) => self.out.push((seq, order)),
+                    Effect::Call(seq, granted) => self.calls.push((seq, *granted)),
                     Effect::Arm(route, wait) => drop(self.timers.insert(route, self.now.mono + wait)),
                     Effect::Disarm(route) => drop(self.timers.remove(&route)),
                     Effect::Outcomes(_) => {}

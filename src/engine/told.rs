@@ -6,7 +6,7 @@ use tracing::warn;
 use super::core::{Batch, Core, TRIM_EVERY};
 use super::handle::Described;
 use crate::model::deadline::human;
-use crate::model::{self, Identity, Outcome, Record, Report, Timestamp};
+use crate::model::{self, GrantState, Identity, Outcome, Record, Report, Timestamp};
 use crate::store::{Change, Cursor, Entry, EntryKind, Store};
 
 /// Entries looked at for one trim, which takes some thousand; more only where `retention.outcomes` was lowered.
@@ -22,9 +22,11 @@ impl<S: Store> Core<S> {
             Report::Settled => EntryKind::Settled,
             Report::Amended(_) => EntryKind::Amended,
             Report::Granted => EntryKind::Granted,
+            Report::Taken => EntryKind::Taken,
+            Report::Voided => EntryKind::Voided,
         };
         // A recall that takes a grant back leaves the outcome what it was.
-        if kind != EntryKind::Granted && report != Report::Amended(outcome) {
+        if matches!(kind, EntryKind::Settled | EntryKind::Amended) && report != Report::Amended(outcome) {
             *self.settled.entry(outcome).or_default() += 1;
         }
         // It counts under one outcome. What it was may be from before the start, where the counts begin.
@@ -97,7 +99,11 @@ impl<S: Store> Core<S> {
 
     pub(super) fn is_acked(&self, record: &Record) -> bool {
         let acked = self.acked.get(&record.identity.agent).copied().unwrap_or(0);
-        record.grant.is_some_and(|grant| grant.cursor > 0 && grant.cursor <= acked)
+        record.grant.is_some_and(|grant| match grant.call {
+            // What an agent reads says nothing of what a hook did.
+            Some(_) => grant.state == GrantState::Taken,
+            None => grant.cursor > 0 && grant.cursor <= acked,
+        })
     }
 
     pub(super) fn describe(&self, record: Record) -> Described {
@@ -115,7 +121,7 @@ impl<S: Store> Core<S> {
 
 /// The same for a message's whole life, also in a store that takes it over, and for no other message: the idempotency key
 /// of its SMS. An id that is used again after its message was purged is another registration.
-fn grant_id(record: &Record) -> String {
+pub(super) fn grant_id(record: &Record) -> String {
     let Identity { agent, message_id } = &record.identity;
     let mut digest = digest::Context::new(&digest::SHA256);
     digest.update(&(agent.as_str().len() as u64).to_be_bytes());

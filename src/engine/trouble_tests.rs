@@ -13,6 +13,7 @@ use super::handle::*;
 use super::pace::PaceLimits;
 use super::tests::{Rig, SECOND, draft, identity, phone, policies, start, tuning};
 use super::{Doors, Engine};
+use crate::fallback::Hooks;
 use crate::model::*;
 use crate::platform::{Order, Platform};
 use crate::store::memory::MemoryStore;
@@ -235,7 +236,8 @@ async fn what_is_due_is_looked_at_however_much_news_there_is() {
     let teller = doors.teller();
     let tuning = tuning(policies(), Settings::default());
     let mut engine =
-        Engine::new(doors, MemoryStore::default(), &Snapshot::default(), Arc::new(Nobody), tuning).unwrap();
+        Engine::new(doors, MemoryStore::default(), &Snapshot::default(), Arc::new(Nobody), Hooks::default(), tuning)
+            .unwrap();
     engine.wheel.arm(3, SECOND);
     tokio::time::advance(SECOND * 2).await;
     teller.durable(Ok(0));

@@ -302,12 +302,18 @@ fn word<T: DeserializeOwned>(value: &str, expected: &str) -> Result<T, String> {
     serde_json::from_value(value).map_err(|_| format!("one of {expected}"))
 }
 
+/// `grant=waiting`: with a grant that waits for its hook.
+fn waiting(value: &str) -> Result<(), String> {
+    if value == "waiting" { Ok(()) } else { Err("waiting".to_owned()) }
+}
+
 async fn list(State(shared): State<Shared>, mut params: Params) -> Answer {
     let filter = Filter {
         state: params.with("state", |value| word::<StateKind>(value, "PENDING, REVOKING, SETTLING, SETTLED"))?,
         use_case: params.with("useCase", UseCase::new)?,
         agent: params.with("agentId", AgentId::new)?,
         tag: params.text("tag").map(Into::into),
+        calling: params.with("grant", waiting)?.is_some(),
     };
     let limit = params.page_size()?;
     let after = params.text("pageToken");
@@ -433,6 +439,7 @@ async fn status(State(Shared { gate, .. }): State<Shared>) -> Answer {
         early_events: status.early_events,
         holds: status.holds.into_iter().map(holds::HoldView::from).collect(),
         store_error: status.store_error,
+        fallback: status.calls.into_iter().map(|(use_case, status)| (use_case, status.into())).collect(),
         webhook: gate.webhook.as_ref().map(|webhook| webhook.view()),
     };
     Ok(json(StatusCode::OK, &view))

@@ -55,6 +55,8 @@ pub struct UseCaseReport {
     pub withdrawn: u64,
     /// Overdue when the daemon started, and of no consequence any more.
     pub moot: u64,
+    /// In shadow mode: it would have been revoked.
+    pub shadow: u64,
     /// What became of the fallback grants.
     pub grants: GrantsReport,
     /// DELETEs that left.
@@ -72,6 +74,8 @@ pub struct UseCaseReport {
 pub struct GrantsReport {
     /// Handed out.
     pub offered: u64,
+    /// Taken by a hook.
+    pub taken: u64,
     /// Held back for somebody to decide.
     pub held: u64,
     /// Taken back.
@@ -114,8 +118,10 @@ impl From<&Counts> for UseCaseReport {
             failed: ended(Outcome::Failed),
             withdrawn: ended(Outcome::Withdrawn),
             moot: ended(Outcome::Moot),
+            shadow: ended(Outcome::Shadow),
             grants: GrantsReport {
                 offered: counts.get(Cell::GRANT_OFFERED),
+                taken: counts.get(Cell::GRANT_TAKEN),
                 held: counts.get(Cell::GRANT_HELD),
                 withdrawn: counts.get(Cell::GRANT_WITHDRAWN),
                 void: counts.get(Cell::GRANT_VOID),

@@ -12,8 +12,8 @@ use serde_json::value::RawValue;
 use super::wire::{AckView, NoteView, OutcomeView, optional_duration, raw};
 use crate::engine::{ExportHead, ExportItem, LogSpan, Refusal, StateKind};
 use crate::model::{
-    AgentId, Attempts, Belief, Grant, GrantState, Identity, LaneId, LaneSpec, MessageId, Note, Outcome, Phone, Record,
-    Region, Seen, State, Timestamp, TrafficType, UseCase,
+    AgentId, Attempts, Belief, Call, Grant, GrantState, Identity, LaneId, LaneSpec, MessageId, Note, Outcome, Phone,
+    Record, Region, Seen, State, Timestamp, TrafficType, UseCase,
 };
 use crate::store::{EarlyEvent, EarlyKind, Entry, EntryKind};
 
@@ -157,6 +157,11 @@ struct ExportedGrant {
     /// The outcome that told of it.
     cursor: String,
     valid_until: Timestamp,
+    /// Where a hook is to be called for it: when next, and how often that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next_call: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    failed_calls: u32,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -292,6 +297,8 @@ fn exported(record: Record, lane: LaneSpec) -> ExportedMessage {
             state: grant.state,
             cursor: grant.cursor.to_string(),
             valid_until: grant.until,
+            next_call: grant.call.map(|call| call.next),
+            failed_calls: grant.call.map_or(0, |call| call.tries),
         }),
         trail: record.trail.into_iter().map(note).collect(),
     }
@@ -316,7 +323,8 @@ impl ExportedMessage {
         };
         let grant = self.grant.map(|grant| {
             let cursor = cursor("grant", &grant.cursor)?;
-            Ok::<_, Refusal>(Grant { state: grant.state, cursor, until: grant.valid_until })
+            let call = grant.next_call.map(|next| Call { next, tries: grant.failed_calls });
+            Ok::<_, Refusal>(Grant { state: grant.state, cursor, until: grant.valid_until, call })
         });
         let record = Record {
             phone: phone(&self.phone)?,
@@ -366,7 +374,7 @@ fn entry(view: OutcomeView) -> Result<Entry, Refusal> {
             let cursor = if view.kind == EntryKind::Amended { 0 } else { at };
             let fallback = grant.fallback.map(|fallback| fallback.get().into());
             let id = grant.grant_id.into();
-            (Some(Grant { state: grant.state, cursor, until: grant.valid_until }), Some(id), fallback)
+            (Some(Grant { state: grant.state, cursor, until: grant.valid_until, call: None }), Some(id), fallback)
         }
     };
     Ok(Entry {

@@ -12,11 +12,11 @@ use serde_json::value::RawValue;
 use super::holds::HoldView;
 use crate::config::Mode;
 use crate::engine::{
-    Described, EvidenceEffect, Explained, Forecast, OnConflict, PlannedUseCase, Refusal, RefusalKind, RestReason,
-    StateKind,
+    CallsStatus, Described, EvidenceEffect, Explained, Forecast, OnConflict, PlannedUseCase, Refusal, RefusalKind,
+    RestReason, StateKind,
 };
 use crate::model::{
-    AgentId, Belief, GrantState, MessageId, Outcome, Region, State, Timestamp, TrafficType, UseCase, What,
+    AgentId, Belief, Call, GrantState, MessageId, Outcome, Region, State, Timestamp, TrafficType, UseCase, What,
     time::wire_duration,
 };
 use crate::store::{Cursor, Entry, EntryKind};
@@ -131,6 +131,22 @@ pub struct GrantView {
     /// What the agent wanted to have back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Box<RawValue>>,
+    /// Where a hook sends the SMS, and nobody else is to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<CallView>,
+}
+
+/// How far a hook is with a grant.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallView {
+    /// Calls that failed.
+    pub tries: u32,
+    /// When it may be called next, while it is.
+    pub next_time: Timestamp,
+    /// Why the last call failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<Box<str>>,
 }
 
 /// One line of a message's story.
@@ -155,12 +171,15 @@ impl From<Described> for MessageView {
             State::Settling { belief, until } => (Some(belief), None, Some(until)),
             State::Settled { outcome, at } => (None, Some(outcome), Some(at)),
         };
+        let failure = record.trail.iter().rfind(|note| note.what == What::CallFailed);
+        let last_error = failure.and_then(|note| note.detail.clone());
         let grant = record.grant.zip(grant_id).map(|(grant, grant_id)| GrantView {
             grant_id,
             state: grant.state,
             acked: grant_acked,
             valid_until: grant.until,
             fallback: raw(record.fallback),
+            call: grant.call.map(|Call { next, tries }| CallView { tries, next_time: next, last_error }),
         });
         let note = |note: crate::model::Note| NoteView { at: note.at, what: note.what, detail: note.detail };
         Self {
@@ -261,9 +280,10 @@ impl From<(Cursor, Entry)> for OutcomeView {
         let grant = entry.grant.zip(entry.grant_id).map(|(grant, grant_id)| GrantView {
             grant_id: grant_id.into(),
             state: grant.state,
-            acked: false,
+            acked: grant.state == GrantState::Taken,
             valid_until: grant.until,
             fallback: raw(entry.fallback),
+            call: grant.call.map(|Call { next, tries }| CallView { tries, next_time: next, last_error: None }),
         });
         Self {
             cursor: cursor.to_string(),
@@ -354,9 +374,42 @@ pub struct StatusView {
     /// Why registrations are refused, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_error: Option<String>,
+    /// The hooks that grants are handed to.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fallback: BTreeMap<UseCase, FallbackView>,
     /// The webhook, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<WebhookView>,
+}
+
+/// The hook of one use case. All but the first two since the start.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FallbackView {
+    /// Grants that it has not taken.
+    pub waiting: u64,
+    /// Calls that are out.
+    pub in_flight: usize,
+    /// Grants that it took.
+    pub taken: u64,
+    /// Calls that failed.
+    pub failed_calls: u64,
+    /// Grants that it did not take while they were of use.
+    pub voided: u64,
+    /// Why the last one of the failed calls failed …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<Box<str>>,
+    /// … and when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error_time: Option<Timestamp>,
+}
+
+impl From<CallsStatus> for FallbackView {
+    fn from(status: CallsStatus) -> Self {
+        let CallsStatus { waiting, in_flight, taken, failed, voided, last_error } = status;
+        let (last_error_time, last_error) = last_error.unzip();
+        Self { waiting, in_flight, taken, failed_calls: failed, voided, last_error, last_error_time }
+    }
 }
 
 /// The webhook since the start.

@@ -1,9 +1,19 @@
-//! The fallback grant: leave to send the SMS, given at most once for a message.
+//! The fallback grant: leave to send the SMS, given at most once for a message; and what comes of the calls of a hook that
+//! sends it.
 
-use super::Timestamp;
+use std::time::Duration;
 
-/// A message's one grant. Whether it was acknowledged is not kept here: it was if its entry in the outcome log lies at or
-/// before the agent's acknowledged cursor.
+use super::record::What;
+use super::step::{DUPLICATE, STORED};
+use super::{Input, Record, Report, Step, Timestamp, retry};
+
+/// Between tries of what a hook refused: somebody has to change something first, and it may be changed at any time.
+const REFUSED_AGAIN: Duration = Duration::from_secs(600);
+/// The longest that a hook's `Retry-After` is believed.
+const LATER_MAX: Duration = Duration::from_secs(3600);
+
+/// A message's one grant. Whether an agent acknowledged it is not kept here: it did if its entry in the outcome log lies at
+/// or before the agent's acknowledged cursor. A hook's acknowledgement is: each grant has its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Grant {
     /// What became of it.
@@ -12,6 +22,88 @@ pub struct Grant {
     pub cursor: u64,
     /// After this an SMS is of no use any more.
     pub until: Timestamp,
+    /// Where a hook is to be called for it. `None`: its agent finds it in the outcome log.
+    pub call: Option<Call>,
+}
+
+/// How far a hook is with a grant. After a crash: the same, and a call that was out is made again under the same key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Call {
+    /// When it may be called next.
+    pub next: Timestamp,
+    /// Calls that failed.
+    pub tries: u32,
+}
+
+/// What came of a call.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Called {
+    /// It took the grant: the SMS is its business now.
+    Taken,
+    /// It may work the next time: no connection, no answer in time, a 5xx, another exit code. In words.
+    Failed(Box<str>),
+    /// It says that this will never do (a 4xx), or there is nothing it could be asked: in words.
+    Refused(Box<str>),
+    /// It wants to be left alone for so long.
+    Later(Duration),
+}
+
+impl Record {
+    /// A hook is still to be called for its grant, then.
+    pub fn next_call(&self) -> Option<Timestamp> {
+        let grant = self.grant.filter(|grant| grant.state == GrantState::Offered)?;
+        grant.call.map(|call| call.next)
+    }
+}
+
+/// A call's turn has come: is the SMS still of use?
+pub(super) fn call_due(record: &mut Record, input: Input<'_>) -> Step {
+    let Some(grant) = record.grant.as_mut().filter(|grant| grant.state == GrantState::Offered) else {
+        return DUPLICATE;
+    };
+    if input.now <= grant.until {
+        return DUPLICATE;
+    }
+    grant.state = GrantState::Void;
+    Step { report: Some(Report::Voided), ..STORED }
+}
+
+/// A call is back.
+pub(super) fn called(record: &mut Record, called: &Called, input: Input<'_>) -> Step {
+    let Some(Grant { state, until, call: Some(call), .. }) = &mut record.grant else { return DUPLICATE };
+    let (wait, words) = match (called, *state) {
+        // Also one that was taken back meanwhile: the SMS is out, and that is what is to be known.
+        (Called::Taken, GrantState::Offered | GrantState::Withdrawn | GrantState::Void) => {
+            *state = GrantState::Taken;
+            record.note(input.now, What::Taken, None);
+            return Step { report: Some(Report::Taken), ..STORED };
+        }
+        (Called::Failed(words), GrantState::Offered) => {
+            (retry::backoff(call.tries.saturating_add(1), input.random), words.to_string())
+        }
+        (Called::Refused(words), GrantState::Offered) => (REFUSED_AGAIN, words.to_string()),
+        (Called::Later(wait), GrantState::Offered) => {
+            let wait = (*wait).clamp(Duration::from_secs(1), LATER_MAX);
+            (wait, format!("asks to be left alone for {} s", wait.as_secs()))
+        }
+        _ => return DUPLICATE,
+    };
+    call.tries = call.tries.saturating_add(1);
+    // Not later than the instant at which it is void, so that this is said then.
+    call.next = input.now.plus(wait).min(until.plus(Duration::from_millis(1)));
+    // One line for all of them: a hook that is down for a day must not push out the message's own story.
+    record.trail.pop_if(|last| last.what == What::CallFailed);
+    record.note(input.now, What::CallFailed, Some(words));
+    STORED
+}
+
+/// There is no hook any more: the grant is its agent's again, who has been told of it.
+pub(super) fn handed_back(record: &mut Record) -> Step {
+    let offered = record.grant.as_mut().filter(|grant| grant.state == GrantState::Offered);
+    match offered.and_then(|grant| grant.call.take()) {
+        Some(_) => STORED,
+        None => DUPLICATE,
+    }
 }
 
 /// What became of a grant.
@@ -24,6 +116,8 @@ pub enum GrantState {
     Held,
     /// Taken back: the message turned out to be delivered before the grant was acknowledged, or somebody decided against it.
     Withdrawn,
-    /// Came too late to be of use (`fallback_until`).
+    /// Came too late to be of use (`fallback_until`), or no hook took it until then.
     Void,
+    /// A hook took it.
+    Taken,
 }

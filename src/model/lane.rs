@@ -47,12 +47,23 @@ pub enum Queue {
     Recalled = 6,
     /// Recalled and settled: kept for the recall's list, for as long as there is the recall. Ordered by when it settled.
     Listed = 7,
+    /// Settled, with a grant that a hook is to be called for, ordered by when that may be.
+    Calling = 8,
 }
 
 impl Queue {
     /// All of them, in the order of their stored codes.
-    pub const ALL: [Self; 8] =
-        [Self::Anchor, Self::Own, Self::Retry, Self::Settling, Self::Kept, Self::Held, Self::Recalled, Self::Listed];
+    pub const ALL: [Self; 9] = [
+        Self::Anchor,
+        Self::Own,
+        Self::Retry,
+        Self::Settling,
+        Self::Kept,
+        Self::Held,
+        Self::Recalled,
+        Self::Listed,
+        Self::Calling,
+    ];
     /// Those out of which DELETEs leave.
     pub const ATTEMPTS: [Self; 4] = [Self::Anchor, Self::Own, Self::Retry, Self::Recalled];
 
@@ -68,14 +79,19 @@ impl Queue {
 
     /// Whether what stands in it has settled.
     pub const fn is_settled(self) -> bool {
-        matches!(self, Self::Kept | Self::Listed)
+        matches!(self, Self::Kept | Self::Listed | Self::Calling)
+    }
+
+    /// Whether what stands in it is still to be done something about, by its policy.
+    pub const fn needs_policy(self) -> bool {
+        !matches!(self, Self::Kept | Self::Listed)
     }
 }
 
 /// A place in a queue. `seq` is given once to each registration and makes places unique among equal instants.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Place {
-    /// Anchor, deadline, next attempt, end of window or time of settlement, as the queue says.
+    /// Anchor, deadline, next attempt or call, end of window or time of settlement, as the queue says.
     pub order: Timestamp,
     /// Unique in the store, growing with registrations.
     pub seq: u64,

@@ -55,6 +55,9 @@ impl Cell {
     /// The message arrived after its grant was taken note of: the user may have got it twice.
     pub const DUPLICATE: Self = Self(9);
 
+    /// A hook took the grant.
+    pub const GRANT_TAKEN: Self = Self(10);
+
     const SETTLED: u16 = 32;
     const AMENDED: u16 = 48;
     const LATENESS: u16 = 512;
@@ -249,12 +252,12 @@ pub fn entries(before: Option<Grant>, record: &Record, step: &Step, now: Timesta
             // It was not out of the race after all.
             counts.add(censored(record, now), -1);
             delivered(&mut counts, record, true, now);
-            // It would have been withdrawn, had its agent not taken note of it before.
-            if record.grant.is_some_and(|grant| grant.state == GrantState::Offered) {
+            // It would have been withdrawn, had it not been acknowledged or taken before.
+            if record.grant.is_some_and(|grant| matches!(grant.state, GrantState::Offered | GrantState::Taken)) {
                 counts.add(Cell::DUPLICATE, 1);
             }
         }
-        Some(Report::Amended(_) | Report::Granted) | None => {}
+        Some(Report::Amended(_) | Report::Granted | Report::Taken | Report::Voided) | None => {}
     }
     counts
 }
@@ -265,6 +268,7 @@ fn grant_cell(state: GrantState) -> Cell {
         GrantState::Held => Cell::GRANT_HELD,
         GrantState::Withdrawn => Cell::GRANT_WITHDRAWN,
         GrantState::Void => Cell::GRANT_VOID,
+        GrantState::Taken => Cell::GRANT_TAKEN,
     }
 }
 

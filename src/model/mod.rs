@@ -24,7 +24,7 @@ mod step_tests;
 pub mod time;
 
 pub use deadline::Rule;
-pub use grant::{Grant, GrantState};
+pub use grant::{Call, Called, Grant, GrantState};
 pub use hold::Hold;
 pub use id::{AgentId, Identity, MessageId, Phone, Region, TrafficType, UseCase};
 pub use lane::{LaneId, LaneSpec, Place, Position, Queue};

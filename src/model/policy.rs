@@ -32,6 +32,8 @@ pub struct Policy {
     pub fallback_until: Duration,
     /// When no fallback may go out: its message then settles when they are over.
     pub not_between: Option<QuietHours>,
+    /// Calls at a time of the hook that its grants are handed to. None: agents find them in the outcome log.
+    pub calls_max: usize,
     /// What becomes of deadlines that passed while the daemon was down.
     pub missed: Missed,
     /// The longest time from send to deadline that an agent may ask for itself.
@@ -55,6 +57,7 @@ impl Policy {
             give_up_after: Duration::from_secs(3600),
             fallback_until: Duration::from_secs(24 * 3600),
             not_between: None,
+            calls_max: 0,
             missed: Missed::default(),
             max_ttl: PLATFORM_KEEPS,
             retired: false,

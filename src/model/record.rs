@@ -203,11 +203,15 @@ pub enum What {
     Recalled = 15,
     /// Its SMS may not go out before the quiet hours are over: their end is in the detail.
     Quiet = 16,
+    /// A hook took the grant.
+    Taken = 17,
+    /// A hook did not take the grant, the last time it was called: why is in the detail.
+    CallFailed = 18,
 }
 
 impl What {
     /// All of them, in the order of their stored codes.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Registered,
         Self::Replaced,
         Self::Rescheduled,
@@ -225,6 +229,8 @@ impl What {
         Self::Released,
         Self::Recalled,
         Self::Quiet,
+        Self::Taken,
+        Self::CallFailed,
     ];
 }
 
@@ -252,7 +258,10 @@ impl Record {
             (State::Revoking { next, .. }, _) => (Queue::Retry, next),
             (State::Settling { until, .. }, _) => (Queue::Settling, until),
             (State::Settled { at, .. }, _) if self.recall.is_some() => (Queue::Listed, at),
-            (State::Settled { at, .. }, _) => (Queue::Kept, at),
+            (State::Settled { at, .. }, _) => match self.next_call() {
+                Some(next) => (Queue::Calling, next),
+                None => (Queue::Kept, at),
+            },
         };
         Position { lane: self.lane, queue, place: Place { order, seq: self.seq } }
     }

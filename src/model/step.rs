@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use super::grant::{self, Call, Called};
 use super::record::{Belief, Outcome, Record, State, What};
 use super::{Grant, GrantState, OnUnknown, Policy, Timestamp, retry};
 
@@ -54,6 +55,12 @@ pub enum Event {
     Reschedule(Timestamp),
     /// Somebody decides on the grant that was held back: it is given, or not.
     Decide(bool),
+    /// Its turn has come for a hook to be called; a step that changes nothing lets it be.
+    CallDue,
+    /// A hook was called for its grant.
+    Called(Called),
+    /// The hook that was to be called for its grant is not there any more.
+    HandedBack,
 }
 
 /// What the platform said to one DELETE.
@@ -148,6 +155,10 @@ pub enum Report {
     Amended(Outcome),
     /// The grant that was held back is given.
     Granted,
+    /// A hook took the grant.
+    Taken,
+    /// No hook took the grant while it was of use.
+    Voided,
 }
 
 /// Takes one step: applies `event` to `record` and says what is to be done.
@@ -203,15 +214,19 @@ pub fn step(record: &mut Record, event: Event, input: Input<'_>) -> Step {
             _ => REFUSED,
         },
         Event::Decide(give) => decide(record, give, input),
+        Event::CallDue => grant::call_due(record, input),
+        Event::Called(called) => grant::called(record, &called, input),
+        Event::HandedBack => grant::handed_back(record),
     }
 }
 
 /// The least that is later.
 const MOMENT: Duration = Duration::from_millis(1);
 
-const STORED: Step = Step { changed: true, attempt: false, report: None, refused: false, duplicate: false };
+pub(super) const STORED: Step = Step { changed: true, attempt: false, report: None, refused: false, duplicate: false };
 const REFUSED: Step = Step { changed: false, attempt: false, report: None, refused: true, duplicate: false };
-const DUPLICATE: Step = Step { changed: false, attempt: false, report: None, refused: false, duplicate: true };
+pub(super) const DUPLICATE: Step =
+    Step { changed: false, attempt: false, report: None, refused: false, duplicate: true };
 
 fn due(record: &mut Record, maybe_attempted: bool, moot: bool, input: Input<'_>) -> Step {
     match record.state {
@@ -442,7 +457,7 @@ fn settling(record: &mut Record, belief: Belief, input: Input<'_>) -> Step {
 fn settle(record: &mut Record, outcome: Outcome, input: Input<'_>) -> Step {
     record.deadline = Some(record.deadline(input.policy));
     record.held = false;
-    let grant = grant(record, outcome, input);
+    let grant = granted(record, outcome, input);
     if let Some(until) = quiet_until(record, grant, input) {
         let belief = match outcome {
             Outcome::Revoked => Belief::Revoked,
@@ -466,6 +481,7 @@ fn decide(record: &mut Record, give: bool, input: Input<'_>) -> Step {
         grant.state = GrantState::Void;
     } else {
         grant.state = GrantState::Offered;
+        grant.call = call(input);
     }
     let given = grant.state == GrantState::Offered;
     let words = match (give, given) {
@@ -489,7 +505,7 @@ fn quiet_until(record: &Record, grant: Option<Grant>, input: Input<'_>) -> Optio
 
 /// The grant that goes with an outcome: one where the message is surely not on the handset, and where that can't be known,
 /// what the policy says.
-fn grant(record: &Record, outcome: Outcome, input: Input<'_>) -> Option<Grant> {
+fn granted(record: &Record, outcome: Outcome, input: Input<'_>) -> Option<Grant> {
     if record.recall.is_some() {
         return None;
     }
@@ -502,5 +518,11 @@ fn grant(record: &Record, outcome: Outcome, input: Input<'_>) -> Option<Grant> {
     };
     let until = record.deadline(input.policy).plus(input.policy.fallback_until);
     let state = if input.now > until { GrantState::Void } else { state };
-    Some(Grant { state, cursor: 0, until })
+    let call = call(input).filter(|_| state == GrantState::Offered);
+    Some(Grant { state, cursor: 0, until, call })
+}
+
+/// Where a hook takes the grants of a use case, it is called at once.
+fn call(input: Input<'_>) -> Option<Call> {
+    (input.policy.calls_max > 0).then_some(Call { next: input.now, tries: 0 })
 }

@@ -431,7 +431,7 @@ fn a_grant_that_comes_too_late_is_void() {
         let mut life = Life::in_stage("settling REVOKED");
         life.now = until.plus(late);
         life.takes(Event::WindowEnded);
-        assert_eq!(life.record.grant, Some(Grant { state, cursor: 0, until }));
+        assert_eq!(life.record.grant, Some(Grant { state, cursor: 0, until, call: None }));
     }
 }
 

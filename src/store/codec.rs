@@ -21,7 +21,7 @@ pub(super) use self::orders::{StoredHold, StoredRecall};
 use super::tree::Bytes;
 use super::{EarlyEvent, EarlyKind, Entry, EntryKind, StoreError};
 use crate::model::{
-    AgentId, Attempts, Belief, Grant, GrantState, Identity, LaneId, LaneSpec, MessageId, Note, Outcome, Phone,
+    AgentId, Attempts, Belief, Call, Grant, GrantState, Identity, LaneId, LaneSpec, MessageId, Note, Outcome, Phone,
     Position, Record, Region, Seen, State, Timestamp, TrafficType, UseCase, What,
 };
 
@@ -30,8 +30,10 @@ pub(super) const VERSION: u8 = 1;
 
 // Codes are places in these: append only.
 const BELIEFS: [Belief; 4] = [Belief::Revoked, Belief::ProbablyDelivered, Belief::Unknown, Belief::Failed];
-const GRANTS: [GrantState; 4] = [GrantState::Offered, GrantState::Held, GrantState::Withdrawn, GrantState::Void];
-const ENTRIES: [EntryKind; 3] = [EntryKind::Settled, EntryKind::Amended, EntryKind::Granted];
+const GRANTS: [GrantState; 5] =
+    [GrantState::Offered, GrantState::Held, GrantState::Withdrawn, GrantState::Void, GrantState::Taken];
+const ENTRIES: [EntryKind; 5] =
+    [EntryKind::Settled, EntryKind::Amended, EntryKind::Granted, EntryKind::Taken, EntryKind::Voided];
 const EARLY: [EarlyKind; 3] = [EarlyKind::TtlRevoked, EarlyKind::Read, EarlyKind::Delivered];
 
 fn code<T: PartialEq>(all: &[T], value: &T) -> u8 {
@@ -132,6 +134,16 @@ struct StoredGrant {
     cursor: u64,
     #[n(2)]
     until: i64,
+    #[n(3)]
+    call: Option<StoredCall>,
+}
+
+#[derive(Encode, Decode)]
+struct StoredCall {
+    #[n(0)]
+    next: i64,
+    #[n(1)]
+    tries: u32,
 }
 
 #[derive(Encode, Decode)]
@@ -245,7 +257,8 @@ fn boxed(text: &str) -> Box<str> {
 }
 
 fn stored_grant(grant: &Grant) -> StoredGrant {
-    StoredGrant { state: code(&GRANTS, &grant.state), cursor: grant.cursor, until: grant.until.millis() }
+    let call = grant.call.map(|call| StoredCall { next: call.next.millis(), tries: call.tries });
+    StoredGrant { state: code(&GRANTS, &grant.state), cursor: grant.cursor, until: grant.until.millis(), call }
 }
 
 fn grant(stored: &StoredGrant) -> Result<Grant, StoreError> {
@@ -253,6 +266,7 @@ fn grant(stored: &StoredGrant) -> Result<Grant, StoreError> {
         state: of_code(&GRANTS, stored.state)?,
         cursor: stored.cursor,
         until: Timestamp::from_millis(stored.until),
+        call: stored.call.as_ref().map(|call| Call { next: Timestamp::from_millis(call.next), tries: call.tries }),
     })
 }
 

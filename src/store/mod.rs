@@ -194,6 +194,10 @@ pub enum EntryKind {
     Amended,
     /// A grant that was held back is now given.
     Granted,
+    /// A hook took its grant: the SMS is on its way.
+    Taken,
+    /// No hook took its grant while it was of use.
+    Voided,
 }
 
 /// What a store knows when it is opened: little, and none of it grows with the messages.

@@ -17,6 +17,7 @@ mod conflict;
 mod crash;
 mod deadline;
 mod evidence;
+mod fallback;
 mod forms;
 mod hold;
 mod list;

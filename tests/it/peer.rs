@@ -78,8 +78,8 @@ impl Peer {
     /// Waits until so many requests have come.
     pub(crate) async fn seen(&self, count: usize) -> Vec<Seen> {
         let mut seen = self.shared.seen.subscribe();
-        let all = soon("a request", seen.wait_for(|seen| seen.len() >= count)).await.unwrap().clone();
-        all
+        let all = soon("a request", seen.wait_for(|seen| seen.len() >= count)).await.unwrap();
+        all.to_vec()
     }
 
     /// All that have come by now.

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use revoked::model::ledger::{Cell, Hour};
 use revoked::model::{
-    AgentId, Attempts, Belief, Grant, GrantState, Hold, Identity, LaneId, LaneSpec, MessageId, Note, Outcome, Phone,
-    Place, Position, Queue, Recall, Record, Region, Seen, Selector, State, Timestamp, TrafficType, UseCase, What,
+    AgentId, Attempts, Belief, Call, Grant, GrantState, Hold, Identity, LaneId, LaneSpec, MessageId, Note, Outcome,
+    Phone, Place, Position, Queue, Recall, Record, Region, Seen, Selector, State, Timestamp, TrafficType, UseCase,
+    What,
 };
 use revoked::store::{
     Change, EarlyEvent, EarlyKind, Entry, EntryKind, SledStore, Snapshot, Store, StoreError, StoreOptions as Options,
@@ -184,7 +185,9 @@ impl World {
         record.attempts.count += 1;
         record.attempts.lateness = Some(Duration::from_millis(self.random.u64(0..9_999)));
         record.attempts.unknown = self.random.bool();
-        record.grant = Some(Grant { state: GrantState::Held, cursor: self.cursor, until: other });
+        let state = [GrantState::Held, GrantState::Offered][self.random.usize(0..2)];
+        let call = self.random.bool().then_some(Call { next: other, tries: 1 });
+        record.grant = Some(Grant { state, cursor: self.cursor, until: other, call });
         record.note(at, What::ALL[self.random.usize(0..12)], self.random.bool().then(|| "503".to_owned()));
         Some(Change::Put { from: Some(from), record: Box::new(record.clone()) })
     }
@@ -208,7 +211,12 @@ impl World {
             send_time: self.instant(),
             deadline: self.instant(),
             lateness: self.random.bool().then(|| Duration::from_millis(self.random.u64(0..99))),
-            grant: self.random.bool().then_some(Grant { state: GrantState::Offered, cursor: 7, until: Timestamp::MAX }),
+            grant: self.random.bool().then_some(Grant {
+                state: GrantState::Offered,
+                cursor: 7,
+                until: Timestamp::MAX,
+                call: None,
+            }),
             grant_id: self.random.bool().then(|| "00ff-17".into()),
             fallback: self.random.bool().then(|| "{}".into()),
             tags: vec!["blue".into()],

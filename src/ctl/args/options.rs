@@ -98,6 +98,9 @@ pub(in crate::ctl) struct ListArgs {
     /// Only with this tag
     #[arg(long)]
     pub(in crate::ctl) tag: Option<String>,
+    /// Only those whose SMS waits for its fallback hook
+    #[arg(long)]
+    pub(in crate::ctl) waiting: bool,
     /// Not more than this many [default: 100 in a table, all with --json]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(in crate::ctl) limit: Option<u64>,

@@ -28,8 +28,9 @@ fn name() -> impl Strategy<Value = Identity> {
 }
 
 fn some_grant() -> impl Strategy<Value = Grant> {
-    let parts = (select(&GRANTS[..]), any::<u64>(), instant());
-    parts.prop_map(|(state, cursor, until)| Grant { state, cursor, until })
+    let call = option::of((instant(), any::<u32>()).prop_map(|(next, tries)| Call { next, tries }));
+    let parts = (select(&GRANTS[..]), any::<u64>(), instant(), call);
+    parts.prop_map(|(state, cursor, until, call)| Grant { state, cursor, until, call })
 }
 
 fn state() -> impl Strategy<Value = State> {
@@ -142,7 +143,7 @@ fn full_record() -> Record {
             lateness: Some(Duration::from_millis(12)),
         },
         seen: Seen { delivered: false, ttl_revoked: true },
-        grant: Some(Grant { state: GrantState::Held, cursor: 12, until: at(700_000) }),
+        grant: Some(Grant { state: GrantState::Held, cursor: 12, until: at(700_000), call: None }),
         trail: vec![
             Note { at: at(40), what: What::Registered, detail: None },
             Note { at: at(601_000), what: What::Answered, detail: Some("404".into()) },
