@@ -131,6 +131,7 @@ fn draft(number: u64, now: revoked::model::Timestamp) -> Draft {
         traffic_type: None,
         tags: Vec::new(),
         fallback: None,
+        time_zone: None,
         on_conflict: OnConflict::Replace,
     }
 }

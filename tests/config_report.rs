@@ -58,7 +58,7 @@ fn colours_are_for_terminals() {
 
 #[test]
 fn each_error_is_named_and_pointed_at() {
-    let cases: [(&str, &str, &str); 41] = [
+    let cases: [(&str, &str, &str); 47] = [
         // The file as a whole.
         ("", "no use cases", ""),
         ("[use_cases]", "no use cases", ""),
@@ -84,6 +84,14 @@ fn each_error_is_named_and_pointed_at() {
         ("[pace]\nper_second = 0.5", "invalid value for `pace.per_second`", "0.5"),
         ("[webhook]\nclient_token_files = \"/a\"", "invalid value for `webhook.client_token_files`", "\"/a\""),
         ("[webhook]\nclient_token_files = [1]", "invalid value for `webhook.client_token_files`", "[1]"),
+        ("[webhook]\nlisten = \"localhost:1\"", "invalid value for `webhook.listen`", "\"localhost:1\""),
+        ("[webhook]\nlisten = \"127.0.0.1:1\"", "a webhook without client tokens", "\"127.0.0.1:1\""),
+        ("[webhook]\nforward_to = \"http://[::1]:1/a\"", "`forward_to` without `listen`", "\"http://[::1]:1/a\""),
+        (
+            "[webhook]\nlisten = \"[::1]:1\"\nclient_token_files = [\"/t\"]\nforward_to = \"http://a:b@c\"",
+            "invalid value for `webhook.forward_to`",
+            "\"http://a:b@c\"",
+        ),
         ("[retention]\nsettled = \"1 fortnight\"", "invalid value for `retention.settled`", "\"1 fortnight\""),
         ("[log]\nformat = \"xml\"", "invalid value for `log.format`", "\"xml\""),
         // Use cases.
@@ -103,7 +111,21 @@ fn each_error_is_named_and_pointed_at() {
             "2027-01-01T00:00:00",
         ),
         ("use_cases.a.daily_cutoff = \"21:00\"", "`daily_cutoff` without `time_zone`", "\"21:00\""),
-        ("use_cases.a = { ttl = \"1m\", time_zone = \"UTC\" }", "`time_zone` without `daily_cutoff`", "\"UTC\""),
+        (
+            "use_cases.a = { ttl = \"1m\", time_zone = \"UTC\" }",
+            "`time_zone` without `daily_cutoff` or `not_between`",
+            "\"UTC\"",
+        ),
+        (
+            "use_cases.a = { ttl = \"1m\", not_between = \"22:00-08:00\" }",
+            "`not_between` without `time_zone`",
+            "\"22:00-08:00\"",
+        ),
+        (
+            "use_cases.a = { ttl = \"1m\", not_between = \"22:00\", time_zone = \"UTC\" }",
+            "invalid value for `use_cases.a.not_between`",
+            "\"22:00\"",
+        ),
         (
             "use_cases.a = { daily_cutoff = \"25:00\", time_zone = \"UTC\" }",
             "invalid value for `use_cases.a.daily_cutoff`",
@@ -199,6 +221,60 @@ fn credentials_are_missed_wherever_the_requests_go() {
     let gone = Env { readable: |_| Err(io::ErrorKind::NotFound.into()), ..env() };
     let unreadable = config::parse("config.toml", OTP, &gone, now()).unwrap_err();
     assert_eq!(unreadable.problems()[0].title, "can't read /run/credentials/revoked.service/service-account.json");
+}
+
+#[test]
+fn a_mistake_in_an_account_is_named_and_pointed_at() {
+    let account = |name: &str, agents: &str| {
+        format!("[platform.accounts.{name}]\ncredentials = \"/{name}.json\"\nagents = {agents}\n")
+    };
+    for (text, title, place) in [
+        (
+            account("a", "[\"x\"]") + &account("b", "[\"x@rbm.goog\"]"),
+            "two accounts for agent \"x\"",
+            "[\"x@rbm.goog\"]",
+        ),
+        (account("a", "[\"x\", \"x\"]"), "invalid value for `platform.accounts.a.agents`", "[\"x\", \"x\"]"),
+        (account("a", "[]"), "invalid value for `platform.accounts.a.agents`", "[]"),
+        (account("a", "\"x\""), "invalid value for `platform.accounts.a.agents`", "\"x\""),
+        (account("'a b'", "[\"x\"]"), "invalid name in `platform.accounts.a b`", "'a b'"),
+        (
+            "[platform.accounts.a]\nagents = [\"x\"]\n".to_owned(),
+            "no `credentials` in [platform.accounts.a]",
+            "[platform.accounts.a]",
+        ),
+        (
+            "[platform.accounts.a]\ncredentials = \"/a\"\n".to_owned(),
+            "no `agents` in [platform.accounts.a]",
+            "[platform.accounts.a]",
+        ),
+        (
+            "[platform.accounts.a]\ncredentials = \"x/y\"\nagents = [\"x\"]\n".to_owned(),
+            "invalid value for `platform.accounts.a.credentials`",
+            "\"x/y\"",
+        ),
+        ("[platform]\naccounts = 1\n".to_owned(), "`platform.accounts` is not a table", "1"),
+    ] {
+        let text = format!("{text}{OTP}");
+        let told = told(&text);
+        assert_eq!(told, [(Level::Error, title.to_owned(), place.to_owned())], "{text}");
+    }
+    let gone = Env {
+        readable: |path| if path.starts_with("/run") { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) },
+        ..env()
+    };
+    let text = format!("{}{OTP}", account("a", "[\"x\"]"));
+    let unreadable = config::parse("config.toml", &text, &gone, now()).unwrap_err();
+    assert_eq!(unreadable.problems()[0].title, "can't read /a.json");
+}
+
+#[test]
+fn the_name_of_a_credential_needs_the_directory_that_systemd_makes() {
+    let text = format!("[platform]\ncredentials = \"brand.json\"\n{OTP}");
+    let nowhere = Env { credentials_directory: None, ..env() };
+    let problem = config::parse("config.toml", &text, &nowhere, now()).unwrap_err().problems()[0].clone();
+    assert_eq!(problem.title, "no credential \"brand.json\": $CREDENTIALS_DIRECTORY is not set");
+    assert!(problem.help.unwrap().contains("LoadCredential=brand.json:"));
 }
 
 #[test]

@@ -11,7 +11,17 @@ const EXAMPLE: &str = include_str!("../config.toml.example");
 const FULL: &str = include_str!("fixtures/config/full.toml");
 const OTP: &str = "[use_cases.otp]\nttl = \"10m\"\n";
 /// Keys that are off unless they are set, and so have no default to show.
-const NO_DEFAULT: [&str; 3] = ["endpoint", "ca_file", "client_token_files"];
+const NO_DEFAULT: [&str; 9] = [
+    "endpoint",
+    "ca_file",
+    "client_token_files",
+    "listen",
+    "tls_certificate",
+    "tls_key",
+    "forward_to",
+    "not_between",
+    "time_zone",
+];
 
 /// A machine under systemd, all of whose files can be read.
 fn env() -> Env {
@@ -94,6 +104,24 @@ fn paths_follow_the_environment_until_the_file_says_otherwise() {
 }
 
 #[test]
+fn each_partner_may_have_an_account_and_a_credential_of_systemd_goes_by_its_name() {
+    let text = "[platform.accounts.brand]\ncredentials = \"brand.json\"\nagents = [\"a\", \"b@rbm.goog\"]\n";
+    let config = read(&format!("{text}{OTP}"));
+    let account = &config.platform.accounts[0];
+    assert_eq!(account.credentials, Path::new("/run/credentials/revoked.service/brand.json"));
+    assert_eq!(account.agents.iter().map(|agent| agent.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    let default = Path::new("/run/credentials/revoked.service/service-account.json");
+    assert_eq!(config.platform.credentials.as_deref(), Some(default));
+
+    // Where accounts speak for all agents, no other key need be there.
+    let alone = Env {
+        readable: |path| if path.ends_with("brand.json") { Ok(()) } else { Err(std::io::ErrorKind::NotFound.into()) },
+        ..env()
+    };
+    assert_eq!(read_in(&format!("{text}{OTP}"), &alone).platform.credentials, None);
+}
+
+#[test]
 fn every_value_of_a_full_file_arrives() {
     let config = read(FULL);
     assert!(
@@ -161,10 +189,15 @@ fn the_hash_is_that_of_the_bytes() {
     assert_eq!(loaded.config, read(OTP));
 }
 
-/// The example with every commented key switched on, but for those without a default.
+/// The example with every commented key switched on, but for those without a default and whole tables that are off.
 fn all_defaults_switched_on() -> String {
+    let mut off = false;
     let on = |line: &str| match line.strip_prefix('#') {
-        Some(key) if key.starts_with(|first: char| first.is_ascii_lowercase()) => {
+        _ if line.trim_start_matches('#').starts_with('[') => {
+            off = line.starts_with('#');
+            line.to_owned()
+        }
+        Some(key) if !off && key.starts_with(|first: char| first.is_ascii_lowercase()) => {
             let name = key.split(' ').next().unwrap_or_default();
             if NO_DEFAULT.contains(&name) { line.to_owned() } else { key.to_owned() }
         }
@@ -184,6 +217,7 @@ fn each_default_in_the_example_is_the_default() {
 fn each_key_is_in_the_example() {
     let mut sections: Vec<_> =
         ["server", "store", "platform", "pace", "webhook", "retention", "log"].map(|name| (name, name)).into();
+    sections.push(("platform.accounts.x", "platform.accounts."));
     sections.push(("use_cases.x", "use_cases."));
     for (section, place) in sections {
         // A key that can't be meant for another has the report list those there are.
@@ -201,8 +235,11 @@ fn keys_in_example(section: &str) -> BTreeSet<String> {
     let mut keys = BTreeSet::new();
     let mut inside = false;
     for line in EXAMPLE.lines() {
-        if let Some(header) = line.strip_prefix('[') {
-            inside = header.starts_with(section);
+        if let Some(header) = line.trim_start_matches('#').strip_prefix('[') {
+            // A table within is a key of the one around it.
+            let within = header.strip_prefix(section).and_then(|name| name.strip_prefix('.'));
+            keys.extend(within.and_then(|name| name.split('.').next()).map(str::to_owned));
+            inside = header.trim_end_matches(']') == section || section.ends_with('.') && header.starts_with(section);
         } else if let Some((key, _)) = line.trim_start_matches('#').split_once(" = ")
             && inside
             && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')

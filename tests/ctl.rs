@@ -284,6 +284,25 @@ fn status_is_one_screen_or_one_line() {
 }
 
 #[test]
+fn a_hold_is_made_shown_and_released_by_its_number_or_by_what_it_names() {
+    let house = House::with_a_message();
+    assert_eq!(house.good("holds"), "Nothing is held.\n");
+    let [hold] = house.json("hold --tag spring --reason wait").try_into().unwrap();
+    let id = hold["id"].as_str().unwrap().to_owned();
+    assert!(house.good("holds").contains("tag spring") && house.good("list").contains("held"));
+    assert!(house.good("status").contains(&format!("{id} (tag spring)")));
+    assert!(house.good("explain bot m1").contains("held since"));
+    let (code, words) = refusal(&house.run("revoke bot m1"));
+    assert!(code == 1 && words.contains("is held by hold"), "{words}");
+    assert!(house.good(&format!("release {id}")).contains("is released"));
+    house.good("hold --use-case otp --agent bot");
+    let (code, words) = refusal(&house.run("release --use-case otp"));
+    assert!(code == 1 && words.contains("use case otp, agent bot"), "names those there are: {words}");
+    house.good("release --use-case otp --agent bot");
+    assert_eq!(house.good("holds"), "Nothing is held.\n");
+}
+
+#[test]
 fn a_refused_field_is_named() {
     let house = House::new();
     let (code, words) = refusal(&house.run("register bot m1 --phone 123 --use-case otp"));

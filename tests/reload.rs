@@ -294,6 +294,19 @@ fn other_files_beside_it_do_not_hold_a_change_up() {
 }
 
 #[test]
+fn a_notice_about_a_file_that_did_not_change_is_no_reload() {
+    let daemon = Daemon::watching(OTP);
+    let last = || daemon.json(&["config"])["lastReload"].clone();
+    // The same bytes again; then a change, which is read after them.
+    daemon.write(OTP);
+    thread::sleep(Duration::from_millis(600));
+    assert_eq!(last(), Value::Null, "nothing was reloaded");
+    daemon.write(&otp("9m"));
+    daemon.comes_to("9m");
+    assert_eq!(last()["successful"], true);
+}
+
+#[test]
 fn a_sighup_takes_the_file_over_and_an_unwatched_file_waits_for_it() {
     let daemon = Daemon::start(OTP);
     let before = daemon.hash();

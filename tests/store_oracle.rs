@@ -21,6 +21,7 @@ fn comparable(mut snapshot: Snapshot) -> Snapshot {
     snapshot.acked.sort();
     snapshot.early.sort_by(|a, b| a.identity.cmp(&b.identity));
     snapshot.counts.sort();
+    snapshot.holds.sort();
     Snapshot { store_id: 0, next_seq: 0, ..snapshot }
 }
 

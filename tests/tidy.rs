@@ -42,6 +42,7 @@ const BANS: [Ban; 10] = [
             "src/demo/",
             "src/bench/",
             "src/child.rs",
+            "src/intake/webhook/forward.rs",
             "src/sandbox/webhook.rs",
             "src/sandbox/mod.rs",
         ],

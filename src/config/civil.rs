@@ -100,6 +100,31 @@ impl Value for Time {
     }
 }
 
+/// Two times of day.
+pub(super) struct Between(pub(super) Time, pub(super) Time);
+
+impl Value for Between {
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        let expected = "two times of day such as \"22:00-08:00\"";
+        let (from, to) = text(value, expected)?
+            .split_once('-')
+            .ok_or_else(|| Wrong::new("not a span of hours").expected(expected))?;
+        let time = |text: &str| {
+            Time::strptime("%H:%M", text.trim()).map_err(|_| Wrong::new("not a time of day").expected(expected))
+        };
+        let (from, to) = (time(from)?, time(to)?);
+        if from == to {
+            return Err(Wrong::new("no time at all").expected(expected));
+        }
+        Ok(Self(from, to))
+    }
+
+    fn show(&self) -> toml::Value {
+        let [from, to] = [self.0, self.1].map(|at| at.strftime("%H:%M").to_string());
+        format!("{from}-{to}").into()
+    }
+}
+
 /// A zone by its name in the IANA database of this machine.
 impl Value for TimeZone {
     fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {

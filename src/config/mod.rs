@@ -27,7 +27,9 @@ use toml::de::DeTable;
 
 pub use env::{Env, can_be_read};
 pub use report::{Level, Mark, Problem, Report, Span};
-pub use sections::{Durability, Log, LogFormat, Pace, Platform, Retention, Server, Store, Webhook};
+pub use sections::{
+    Account, Durability, ForwardMode, Log, LogFormat, Pace, Platform, Retention, Server, Store, Webhook,
+};
 pub use settings::{Change, Diff, Origin, Setting};
 
 use crate::model::{Policies, Timestamp};
@@ -46,7 +48,7 @@ pub struct Config {
     pub platform: Platform,
     /// The pace.
     pub pace: Pace,
-    /// The envelopes.
+    /// The webhook.
     pub webhook: Webhook,
     /// How long what is over is kept.
     pub retention: Retention,
@@ -57,7 +59,8 @@ pub struct Config {
 }
 
 /// The keys that a running daemon can take over, by how they begin. All others are what it was built from.
-const LIVE: [&str; 4] = ["use_cases.", "pace.", "retention.", "log.level"];
+const LIVE: [&str; 7] =
+    ["use_cases.", "pace.", "retention.", "log.level", "webhook.client_token_files", "webhook.forward", "webhook.tls_"];
 
 impl Config {
     /// The policies of all use cases.
@@ -148,11 +151,16 @@ pub fn parse(name: &str, text: &str, env: &Env, now: Timestamp) -> Result<Loaded
     let policies = use_cases.into_iter().filter_map(|(name, policy)| Some((name, policy?))).collect();
     let settings = found.settings;
     let config = Config { server, store, platform, pace, webhook, retention, log, policies, settings };
-    Ok(Loaded { config, hash: hash(text), warnings: report })
+    Ok(Loaded { config, hash: hash(text.as_bytes()), warnings: report })
 }
 
-fn hash(text: &str) -> String {
-    let digest = digest::digest(&digest::SHA256, text.as_bytes());
+/// The hash of a file as it is, good or bad; `None` if it can't be read.
+pub fn hash_of(path: &Path) -> Option<String> {
+    std::fs::read(path).ok().map(|bytes| hash(&bytes))
+}
+
+fn hash(bytes: &[u8]) -> String {
+    let digest = digest::digest(&digest::SHA256, bytes);
     digest.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -38,8 +38,8 @@ impl<'a> Document<'a> {
     /// Reads the table of that name; where there is none, all of it is at its default.
     pub(super) fn section<T>(&mut self, name: &'static str, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
         self.known.push(name);
-        let entry = self.root.get_key_value(name).and_then(|(_, value)| self.table(name, value));
-        self.walk(name.to_owned(), entry, read)
+        let entry = self.root.get_key_value(name).and_then(|(_, value)| table(&mut self.found, name, value));
+        walk(self.text, &mut self.found, name.to_owned(), entry, read)
     }
 
     /// Reads each of the tables `[parent.NAME]`, in the order of their names.
@@ -49,14 +49,14 @@ impl<'a> Document<'a> {
         mut read: impl FnMut(&mut Section<'_>) -> T,
     ) -> Vec<(UseCase, T)> {
         self.known.push(parent);
-        let entry = self.root.get_key_value(parent).and_then(|(_, value)| self.table(parent, value));
+        let entry = self.root.get_key_value(parent).and_then(|(_, value)| table(&mut self.found, parent, value));
         let mut all = Vec::new();
         for (key, value) in entry.iter().flat_map(|(table, _)| *table) {
             let full = format!("{parent}.{}", key.get_ref());
             match UseCase::new(key.get_ref()) {
                 Ok(name) => {
-                    if let Some(entry) = self.table(&full, value) {
-                        all.push((name, self.walk(full, Some(entry), &mut read)));
+                    if let Some(entry) = table(&mut self.found, &full, value) {
+                        all.push((name, walk(self.text, &mut self.found, full, Some(entry), &mut read)));
                     }
                 }
                 Err(why) => {
@@ -78,30 +78,6 @@ impl<'a> Document<'a> {
         let unknown = unknown(self.root, &self.known, "at the top of the file", "table");
         self.found.problems.extend(unknown);
         self.found
-    }
-
-    fn walk<T>(
-        &mut self,
-        name: String,
-        entry: Option<(&'a DeTable<'a>, Span)>,
-        read: impl FnOnce(&mut Section<'_>) -> T,
-    ) -> T {
-        let (table, header) = entry.unzip();
-        let mut section = Section { text: self.text, name, table, header, known: Vec::new(), found: &mut self.found };
-        let value = read(&mut section);
-        section.finish();
-        value
-    }
-
-    fn table(&mut self, name: &str, value: &'a Spanned<DeValue<'a>>) -> Option<(&'a DeTable<'a>, Span)> {
-        let table = value.get_ref().as_table();
-        if table.is_none() {
-            let problem = Problem::error(format!("`{name}` is not a table"))
-                .at(value.span(), Wrong::found(value.get_ref(), "a table").label)
-                .help(format!("write [{name}] on a line of its own and its keys below"));
-            self.found.problems.push(problem);
-        }
-        Some((table?, value.span()))
     }
 }
 
@@ -150,6 +126,27 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Reads each of the tables `[this.key.NAME]`, in the order of their names.
+    pub(super) fn tables<T>(&mut self, key: &'static str, mut read: impl FnMut(&mut Section<'_>) -> T) -> Vec<T> {
+        self.known.push(key);
+        let full = format!("{}.{key}", self.name);
+        let Some((entries, _)) = self.entry(key).and_then(|value| table(self.found, &full, value)) else {
+            return Vec::new();
+        };
+        let plain = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        let mut all = Vec::new();
+        for (name, value) in entries {
+            let full = format!("{full}.{}", name.get_ref());
+            if name.get_ref().is_empty() || !plain(name.get_ref()) {
+                let problem = Problem::error(format!("invalid name in `{full}`"));
+                self.problem(problem.at(name.span(), "expected letters, digits, '-' or '_'"));
+            } else if let Some(entry) = table(self.found, &full, value) {
+                all.push(walk(self.text, self.found, full, Some(entry), &mut read));
+            }
+        }
+        all
+    }
+
     /// Where the value of `key` stands, if it is there, right or wrong.
     pub(super) fn span(&self, key: &str) -> Option<Span> {
         self.entry(key).map(Spanned::span)
@@ -191,6 +188,31 @@ impl<'a> Section<'a> {
         let unknown = unknown(table, &self.known, &format!("in [{}]", self.name), "key");
         self.found.problems.extend(unknown);
     }
+}
+
+fn walk<'a, T>(
+    text: &str,
+    found: &mut Findings,
+    name: String,
+    entry: Option<(&'a DeTable<'a>, Span)>,
+    read: impl FnOnce(&mut Section<'_>) -> T,
+) -> T {
+    let (table, header) = entry.unzip();
+    let mut section = Section { text, name, table, header, known: Vec::new(), found };
+    let value = read(&mut section);
+    section.finish();
+    value
+}
+
+fn table<'a>(found: &mut Findings, name: &str, value: &'a Spanned<DeValue<'a>>) -> Option<(&'a DeTable<'a>, Span)> {
+    let table = value.get_ref().as_table();
+    if table.is_none() {
+        let problem = Problem::error(format!("`{name}` is not a table"))
+            .at(value.span(), Wrong::found(value.get_ref(), "a table").label)
+            .help(format!("write [{name}] on a line of its own and its keys below"));
+        found.problems.push(problem);
+    }
+    Some((table?, value.span()))
 }
 
 fn unknown(table: &DeTable<'_>, known: &[&'static str], place: &str, what: &str) -> Vec<Problem> {

@@ -1,5 +1,7 @@
 //! Each section of the file but the use cases: its values, their defaults, and what must hold between them.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,8 +11,8 @@ use super::civil::Positive;
 use super::env::Env;
 use super::report::Problem;
 use super::section::Section;
-use super::value::{Bytes, Choice, Count, Directives, Mode};
-use crate::model::Region;
+use super::value::{Bytes, Choice, Count, Directives, Listen, Mode, SecretFile, Target, in_the_clear};
+use crate::model::{AgentId, Region};
 
 /// What the kernel takes for the path of a unix socket: `sun_path` less its final zero.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -100,8 +102,10 @@ impl Choice for Durability {
 /// `[platform]`: how the RBM platform is reached.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Platform {
-    /// The key of the service account, a JSON file.
-    pub credentials: PathBuf,
+    /// The key of the service account for all agents that no account names, a JSON file.
+    pub credentials: Option<PathBuf>,
+    /// Accounts of other partners.
+    pub accounts: Vec<Account>,
     /// In place of Google's hosts: the sandbox, or a gateway. Scheme, host and port only.
     pub endpoint: Option<Url>,
     /// Certificates to trust besides those of the system, in PEM.
@@ -114,10 +118,20 @@ pub struct Platform {
     pub default_region: Region,
 }
 
+/// `[platform.accounts.NAME]`: a service account that speaks for some agents only.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Account {
+    /// Its key, a JSON file.
+    pub credentials: PathBuf,
+    /// For whom it speaks.
+    pub agents: Vec<AgentId>,
+}
+
 impl Platform {
     pub(super) fn read(section: &mut Section<'_>, env: &Env) -> Self {
-        let platform = Self {
+        let mut platform = Self {
             credentials: credentials(section, env),
+            accounts: Vec::new(),
             endpoint: section.find("endpoint"),
             ca_file: section.find("ca_file"),
             connect_timeout: section.get("connect_timeout", Positive(Duration::from_secs(5))).0,
@@ -131,34 +145,79 @@ impl Platform {
             let problem = Problem::error("a connection can't take longer than its request");
             section.problem_at("connect_timeout", problem, "more than `request_timeout`");
         }
+        let mut named = BTreeMap::new();
+        let accounts = section.tables("accounts", |account| Account::read(account, env, &mut named));
+        platform.accounts = accounts.into_iter().flatten().collect();
         platform
     }
 }
 
-/// The path of the key. There is always one: the sandbox checks its tokens as well.
-fn credentials(section: &mut Section<'_>, env: &Env) -> PathBuf {
-    let path = match env.credentials() {
-        Some(default) => Some(section.get_or("credentials", default)),
+impl Account {
+    /// `None` if it is of no use, which has been reported then. `named` has the agents of the accounts before it.
+    fn read(section: &mut Section<'_>, env: &Env, named: &mut BTreeMap<AgentId, String>) -> Option<Self> {
+        let credentials = section.find("credentials").and_then(|file| secret(section, env, "credentials", file));
+        let agents: Option<Vec<AgentId>> = section.find("agents");
+        for key in ["credentials", "agents"] {
+            if section.span(key).is_none() {
+                let problem = Problem::error(format!("no `{key}` in [{}]", section.name())).help(
+                    "an account is a key file and the agents it speaks for:\n\
+                     credentials = \"/etc/revoked/brand.json\"\n\
+                     agents = [\"brand-bot\"]",
+                );
+                section.problem_at(key, problem, format!("`{key}` is missing"));
+            }
+        }
+        for agent in agents.iter().flatten() {
+            if let Some(other) = named.insert(agent.clone(), section.name().to_owned()) {
+                let problem = Problem::error(format!("two accounts for agent \"{agent}\""))
+                    .help("strike it off one of them: each agent has one account");
+                section.problem_at("agents", problem, format!("[{other}] names it as well"));
+            }
+        }
+        Some(Self { credentials: credentials?, agents: agents? })
+    }
+}
+
+/// The path of the key. There is always one, unless accounts speak for all agents: the sandbox checks its tokens as well.
+fn credentials(section: &mut Section<'_>, env: &Env) -> Option<PathBuf> {
+    let accounts = section.span("accounts").is_some();
+    // Beside accounts it need not be there.
+    let default = env.credentials().filter(|(path, _)| !accounts || (env.readable)(path).is_ok());
+    let file = match default {
+        Some((path, origin)) => Some(section.get_or("credentials", (SecretFile(path), origin))),
         None => section.find("credentials"),
     };
-    match path {
-        Some(path) => {
-            readable(section, env, "credentials", &path);
-            path
-        }
-        None => {
-            // A wrong one has been reported already.
-            if section.span("credentials").is_none() {
-                let problem = Problem::error("no credentials for the platform").help(
-                    "set `credentials` in [platform] to the path of the service account's \
-                     key, or have systemd hand it over:\n\
-                     LoadCredential=service-account.json:/path/to/key.json",
-                );
-                section.problem_at("credentials", problem, "`credentials` is missing");
-            }
-            PathBuf::new()
-        }
+    if let Some(file) = file {
+        return secret(section, env, "credentials", file);
     }
+    // A wrong one has been reported already.
+    if !accounts && section.span("credentials").is_none() {
+        let problem = Problem::error("no credentials for the platform").help(
+            "set `credentials` in [platform] to the path of the service account's \
+             key, or have systemd hand it over:\n\
+             LoadCredential=service-account.json:/path/to/key.json",
+        );
+        section.problem_at("credentials", problem, "`credentials` is missing");
+    }
+    None
+}
+
+/// Where a secret file is, if it can be read.
+fn secret(section: &mut Section<'_>, env: &Env, key: &str, SecretFile(path): SecretFile) -> Option<PathBuf> {
+    let path = match &env.credentials_directory {
+        _ if path.is_absolute() => path,
+        Some(directory) => directory.join(path),
+        None => {
+            let name = path.display();
+            let problem = Problem::error(format!("no credential \"{name}\": $CREDENTIALS_DIRECTORY is not set")).help(
+                format!("write the whole path, or have systemd hand it over:\nLoadCredential={name}:/path/to/{name}"),
+            );
+            section.problem_at(key, problem, "only a name");
+            return None;
+        }
+    };
+    readable(section, env, key, &path);
+    Some(path)
 }
 
 /// `[pace]`: how hard the platform is pressed.
@@ -188,20 +247,83 @@ impl Pace {
     }
 }
 
-/// `[webhook]`: how envelopes that agents pass on with their signature are verified.
+/// `[webhook]`: how events of the platform come in, and whether they are the platform's.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Webhook {
+    /// Where the platform's pushes are listened for.
+    pub listen: Option<SocketAddr>,
+    /// The certificate chain in PEM, where no proxy does TLS; and its key.
+    pub tls: Option<(PathBuf, PathBuf)>,
     /// Files with one client token each. Several: one per agent, or an old and a new one.
     pub client_token_files: Vec<PathBuf>,
+    /// The agent's own webhook, which gets every push as well.
+    pub forward_to: Option<Url>,
+    /// Whether that one's answer is waited for.
+    pub forward: ForwardMode,
+}
+
+/// How a push is passed on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ForwardMode {
+    /// The platform gets the answer of the agent's webhook.
+    Answer,
+    /// The platform gets ours; the agent's is not waited for.
+    Background,
+}
+
+impl Choice for ForwardMode {
+    const WORDS: &'static [(&'static str, Self)] = &[("answer", Self::Answer), ("background", Self::Background)];
 }
 
 impl Webhook {
     pub(super) fn read(section: &mut Section<'_>, env: &Env) -> Self {
+        let listen = section.find("listen").map(|Listen(address)| address);
+        let certificate = section.find::<PathBuf>("tls_certificate");
+        let key = section.find::<PathBuf>("tls_key");
         let client_token_files = section.get("client_token_files", Vec::<PathBuf>::new());
+        let forward_to = section.find("forward_to").map(|Target(url)| url);
+        let forward = section.get("forward", ForwardMode::Answer);
         for path in &client_token_files {
             readable(section, env, "client_token_files", path);
         }
-        Self { client_token_files }
+        for (name, path) in [("tls_certificate", &certificate), ("tls_key", &key)] {
+            path.iter().for_each(|path| readable(section, env, name, path));
+        }
+        if listen.is_some() && client_token_files.is_empty() {
+            let problem = Problem::error("a webhook without client tokens").help(
+                "nothing that comes could be told from a forgery: put the clientToken of each agent \
+                 into a file and name it in client_token_files",
+            );
+            section.problem_at("listen", problem, "`client_token_files` is missing");
+        }
+        for name in ["tls_certificate", "tls_key", "forward_to"] {
+            if listen.is_none() && section.span("listen").is_none() && section.span(name).is_some() {
+                let problem = Problem::error(format!("`{name}` without `listen`"));
+                section.problem_at(name, problem, "there is no webhook it could be for");
+            }
+        }
+        for (one, other) in [("tls_certificate", "tls_key"), ("tls_key", "tls_certificate")] {
+            if section.span(one).is_some() && section.span(other).is_none() {
+                section.problem_at(one, Problem::error(format!("`{one}` without `{other}`")), "one of two");
+            }
+        }
+        if certificate.is_none() && listen.is_some_and(|address| !address.ip().is_loopback()) {
+            let problem = Problem::warning("the webhook listens to other machines in the clear").help(
+                "events hold phone numbers: set tls_certificate and tls_key, or listen on 127.0.0.1 behind a proxy",
+            );
+            section.problem_at("listen", problem, "plain http");
+        }
+        clear(section, "forward_to", forward_to.as_ref());
+        Self { listen, tls: certificate.zip(key), client_token_files, forward_to, forward }
+    }
+}
+
+/// Plain http to another machine is at times all there is, and had better be meant.
+pub(super) fn clear(section: &mut Section<'_>, key: &str, url: Option<&Url>) {
+    if url.is_some_and(in_the_clear) {
+        let problem = Problem::warning(format!("plain http to another machine in `{}.{key}`", section.name()))
+            .help("phone numbers, texts and keys would go over the wire in the clear");
+        section.problem_at(key, problem, "not https");
     }
 }
 
@@ -262,12 +384,12 @@ impl Choice for LogFormat {
     const WORDS: &'static [(&'static str, Self)] = &[("auto", Self::Auto), ("text", Self::Text), ("json", Self::Json)];
 }
 
-fn size(count: Count) -> usize {
+pub(super) fn size(count: Count) -> usize {
     usize::try_from(count.0).unwrap_or(usize::MAX)
 }
 
 /// A file that is needed at the start had better be missed by `check`.
-fn readable(section: &mut Section<'_>, env: &Env, key: &str, path: &std::path::Path) {
+pub(super) fn readable(section: &mut Section<'_>, env: &Env, key: &str, path: &std::path::Path) {
     let Err(error) = (env.readable)(path) else { return };
     let problem = Problem::error(format!("can't read {}", path.display())).help(match error.kind() {
         std::io::ErrorKind::NotFound => "is the path right?",

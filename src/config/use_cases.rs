@@ -5,12 +5,12 @@ use std::time::Duration;
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
 
-use super::civil::Positive;
+use super::civil::{Between, Positive};
 use super::report::Problem;
 use super::section::Section;
 use super::value::Value;
 use crate::model::policy::PLATFORM_KEEPS;
-use crate::model::{OnUnknown, Policy, Rule, Timestamp, TrafficType};
+use crate::model::{OnUnknown, Policy, QuietHours, Rule, Timestamp, TrafficType};
 
 /// The shortest ttl that the platform recommends for its own. Ours may be shorter, which is of use in trials.
 const TTL_RECOMMENDED_MIN: Duration = Duration::from_secs(10);
@@ -21,7 +21,9 @@ const RULES: [&str; 3] = ["ttl", "expires_at", "daily_cutoff"];
 
 /// The policy of the use case, if it has a rule.
 pub(super) fn read(section: &mut Section<'_>, now: Timestamp) -> Option<Policy> {
-    let rule = rule(section);
+    // On whose clocks times of day are meant, here and in the quiet hours.
+    let zone: Option<TimeZone> = section.find("time_zone");
+    let rule = rule(section, zone.clone());
     let known_rule = rule.is_some();
     // Without a rule the rest is read all the same, so that what is wrong there is told as well.
     let default = Policy::new(rule.unwrap_or(Rule::ExpiresAt(Timestamp::MAX)));
@@ -34,6 +36,7 @@ pub(super) fn read(section: &mut Section<'_>, now: Timestamp) -> Option<Policy> 
         on_unknown: section.get("on_unknown", on_unknown(traffic_type)),
         give_up_after: section.get("give_up_after", Positive(default.give_up_after)).0,
         fallback_until: section.get("fallback_until", default.fallback_until),
+        not_between: not_between(section, zone),
         missed: section.get("missed", default.missed),
         max_ttl: section.get("max_ttl", Positive(default.max_ttl)).0,
         retired: section.get("retired", default.retired),
@@ -50,10 +53,10 @@ fn on_unknown(traffic_type: TrafficType) -> OnUnknown {
     if traffic_type == TrafficType::Authentication { OnUnknown::Send } else { OnUnknown::default() }
 }
 
-fn rule(section: &mut Section<'_>) -> Option<Rule> {
+fn rule(section: &mut Section<'_>, zone: Option<TimeZone>) -> Option<Rule> {
     let ttl = section.find("ttl").map(|Positive(span)| Rule::Ttl(span));
     let expires_at = section.find("expires_at").map(Rule::ExpiresAt);
-    let daily_cutoff = daily_cutoff(section);
+    let daily_cutoff = daily_cutoff(section, zone);
     let mut given: Vec<_> = RULES.into_iter().filter_map(|key| section.span(key)).collect();
     given.sort_by_key(|span| span.start);
     match given.as_slice() {
@@ -83,23 +86,33 @@ fn rule(section: &mut Section<'_>) -> Option<Rule> {
     }
 }
 
-fn daily_cutoff(section: &mut Section<'_>) -> Option<Rule> {
+fn daily_cutoff(section: &mut Section<'_>, zone: Option<TimeZone>) -> Option<Rule> {
     let at: Option<Time> = section.find("daily_cutoff");
-    let zone: Option<TimeZone> = section.find("time_zone");
+    let quiet = section.span("not_between");
     match (section.span("daily_cutoff"), section.span("time_zone")) {
         (Some(cutoff), None) => section.problem(
             Problem::error("`daily_cutoff` without `time_zone`")
                 .at(cutoff, "on whose clocks?")
                 .help("add the zone of the people who get the messages, such as time_zone = \"Europe/Berlin\""),
         ),
-        (None, Some(zone)) => section.problem(
-            Problem::error("`time_zone` without `daily_cutoff`")
+        (None, Some(zone)) if quiet.is_none() => section.problem(
+            Problem::error("`time_zone` without `daily_cutoff` or `not_between`")
                 .at(zone, "means nothing here")
-                .help("only `daily_cutoff` is a time of day; `ttl` and `expires_at` are the same in every zone"),
+                .help("only those two are times of day; `ttl` and `expires_at` are the same in every zone"),
         ),
         _ => {}
     }
     Some(Rule::DailyCutoff { at: at?, zone: zone? })
+}
+
+fn not_between(section: &mut Section<'_>, zone: Option<TimeZone>) -> Option<QuietHours> {
+    let Between(from, to) = section.find("not_between")?;
+    if let (Some(span), None) = (section.span("not_between"), section.span("time_zone")) {
+        section.problem(Problem::error("`not_between` without `time_zone`").at(span, "on whose clocks?").help(
+            "add the zone of the recipients, such as time_zone = \"Europe/Berlin\"; a message may bring its own",
+        ));
+    }
+    Some(QuietHours { from, to, zone: zone? })
 }
 
 /// What can be said of values that are right each by itself.

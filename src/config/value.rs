@@ -4,6 +4,7 @@
 //! What is always wrong for a type is refused here (a count of nothing, a path that depends on where the daemon was
 //! started). What depends on other keys is judged where the section is read. Times are in `civil.rs`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
@@ -12,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 use url::{Host, Url};
 
 use super::near;
-use crate::model::{AppliesTo, Missed, OnUnknown, Region, TrafficType};
+use crate::model::{AgentId, AppliesTo, Missed, OnUnknown, Region, TrafficType};
 
 /// Something that can stand behind a `=`.
 pub(super) trait Value: Sized {
@@ -137,6 +138,49 @@ impl Value for Vec<PathBuf> {
     }
 }
 
+/// A file with something secret in it: a path, or the name it has in systemd's `$CREDENTIALS_DIRECTORY`.
+#[derive(Clone)]
+pub(super) struct SecretFile(pub(super) PathBuf);
+
+impl Value for SecretFile {
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        let expected = "a path that begins with '/', or the name of a credential of systemd (LoadCredential=)";
+        let text = text(value, expected)?;
+        // systemd.exec(5): the name of a credential is the name of a file.
+        let is_name = !text.is_empty() && !text.contains('/') && text != "." && text != "..";
+        if text.contains('\0') || !(text.starts_with('/') || is_name) {
+            return Err(Wrong::new("neither absolute nor a plain name").expected(expected));
+        }
+        Ok(Self(text.into()))
+    }
+
+    fn show(&self) -> toml::Value {
+        self.0.show()
+    }
+}
+
+/// Agents by their ids, each once.
+impl Value for Vec<AgentId> {
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        let expected = "an array of agent ids such as [\"welcome-bot\"]";
+        let all = value.as_array().ok_or_else(|| Wrong::found(value, expected))?;
+        let mut agents = Vec::new();
+        for one in all {
+            let agent =
+                AgentId::new(text(one.get_ref(), expected)?).map_err(|why| Wrong::new("not agent ids").help(why))?;
+            if agents.contains(&agent) {
+                return Err(Wrong::new(format!("\"{agent}\" is named twice")));
+            }
+            agents.push(agent);
+        }
+        if agents.is_empty() { Err(Wrong::new("nobody is named").expected(expected)) } else { Ok(agents) }
+    }
+
+    fn show(&self) -> toml::Value {
+        self.iter().map(|agent| toml::Value::from(agent.as_str())).collect::<Vec<_>>().into()
+    }
+}
+
 /// The permission bits of a file, in octal as for chmod.
 #[derive(Clone, Copy)]
 pub(super) struct Mode(pub(super) u32);
@@ -162,15 +206,9 @@ impl Value for Url {
     fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
         let text = text(value, "a URL")?;
         let url = Self::parse(text).map_err(|error| Wrong::new(format!("not a URL: {error}")))?;
-        let loopback = match url.host() {
-            Some(Host::Domain(name)) => name == "localhost",
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            None => false,
-        };
         match url.scheme() {
             "https" => {}
-            "http" if loopback => {}
+            "http" if !in_the_clear(&url) => {}
             "http" => {
                 return Err(Wrong::new("plain http to another machine")
                     .help("the access token would go over the wire in the clear: use https, or a loopback address"));
@@ -191,6 +229,52 @@ impl Value for Url {
 
     fn show(&self) -> toml::Value {
         self.as_str().trim_end_matches('/').into()
+    }
+}
+
+/// Whether what is sent there can be read on the way.
+pub(super) fn in_the_clear(url: &Url) -> bool {
+    let loopback = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    url.scheme() == "http" && !loopback
+}
+
+/// Somebody else's address for requests of ours: with a path, and with nothing secret in it.
+pub(super) struct Target(pub(super) Url);
+
+impl Value for Target {
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        let expected = "a URL such as \"http://127.0.0.1:3000/rbm\"";
+        let url = Url::parse(text(value, expected)?).map_err(|error| Wrong::new(format!("not a URL: {error}")))?;
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            return Err(Wrong::new("neither http nor https").expected(expected));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(Wrong::new("holds a password").help("nothing secret belongs into this file"));
+        }
+        Ok(Self(url))
+    }
+
+    fn show(&self) -> toml::Value {
+        self.0.as_str().into()
+    }
+}
+
+/// An address and a port to listen on.
+pub(super) struct Listen(pub(super) SocketAddr);
+
+impl Value for Listen {
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        let expected = "an address and a port such as \"127.0.0.1:8480\"";
+        text(value, expected)?.parse().map(Self).map_err(|_| Wrong::new("not an address").expected(expected))
+    }
+
+    fn show(&self) -> toml::Value {
+        self.0.to_string().into()
     }
 }
 

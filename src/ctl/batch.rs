@@ -32,11 +32,11 @@ pub(super) fn unreadable(path: &Path, error: io::Error) -> Failure {
 }
 
 pub(super) async fn register(client: &Client, out: &mut Output, path: &Path) -> Result<(), Failure> {
-    let mut lines = Lines { input: open(path)?, number: 0 };
+    let mut lines = Lines::open(path)?;
     let mut tally = Tally::default();
     let result = hand_in(client, out, path, &mut lines, &mut tally).await;
     if !out.is_json() {
-        out.line(&tally.summary(result.is_ok()))?;
+        out.line(&tally.summary("registered", result.is_ok()))?;
     }
     result?;
     if tally.refused > 0 { Err(Failure::Told) } else { Ok(()) }
@@ -73,20 +73,34 @@ async fn hand_in(
 }
 
 /// Input by the line, counted as an editor does. Blank ones have no answer, so they are not sent.
-struct Lines {
+pub(super) struct Lines {
     input: Box<dyn BufRead>,
     number: u64,
 }
 
 /// What goes over in one call.
 #[derive(Default)]
-struct Batch {
-    bytes: Vec<u8>,
-    numbers: Vec<u64>,
+pub(super) struct Batch {
+    pub(super) bytes: Vec<u8>,
+    pub(super) numbers: Vec<u64>,
+}
+
+impl Batch {
+    /// Takes out the first line.
+    pub(super) fn take_first(&mut self) -> Vec<u8> {
+        let end = self.bytes.iter().position(|byte| *byte == b'\n').map_or(self.bytes.len(), |at| at + 1);
+        let rest = self.bytes.split_off(end);
+        self.numbers.remove(0);
+        std::mem::replace(&mut self.bytes, rest)
+    }
 }
 
 impl Lines {
-    fn batch(&mut self) -> io::Result<Batch> {
+    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+        Ok(Self { input: open(path)?, number: 0 })
+    }
+
+    pub(super) fn batch(&mut self) -> io::Result<Batch> {
         let mut batch = Batch::default();
         while batch.numbers.len() < BATCH_LINES && batch.bytes.len() < BATCH_BYTES {
             let start = batch.bytes.len();
@@ -106,14 +120,14 @@ impl Lines {
 
 /// What became of the lines.
 #[derive(Default)]
-struct Tally {
+pub(super) struct Tally {
     new: u64,
     known: u64,
-    refused: u64,
+    pub(super) refused: u64,
 }
 
 impl Tally {
-    fn count(&mut self, answer: &BatchLine) {
+    pub(super) fn count(&mut self, answer: &BatchLine) {
         match answer.code {
             201 => self.new += 1,
             200 => self.known += 1,
@@ -121,11 +135,15 @@ impl Tally {
         }
     }
 
-    fn summary(&self, complete: bool) -> String {
+    pub(super) fn lines(&self) -> u64 {
+        self.new + self.known + self.refused
+    }
+
+    pub(super) fn summary(&self, done: &str, complete: bool) -> String {
         let Self { new, known, refused } = self;
-        let lines = new + known + refused;
+        let lines = self.lines();
         let counts = format!(
-            "{} {}: {} registered, {} known before, {} refused",
+            "{} {}: {} {done}, {} known before, {} refused",
             show::count(lines),
             if lines == 1 { "line" } else { "lines" },
             show::count(*new),
@@ -160,7 +178,7 @@ mod tests {
     #[test]
     fn a_summary_says_if_it_is_not_complete() {
         let tally = Tally { new: 1200, known: 3, refused: 1 };
-        assert_eq!(tally.summary(true), "1,204 lines: 1,200 registered, 3 known before, 1 refused");
-        assert!(tally.summary(false).contains("hand the file in again"));
+        assert_eq!(tally.summary("registered", true), "1,204 lines: 1,200 registered, 3 known before, 1 refused");
+        assert!(tally.summary("registered", false).contains("hand the file in again"));
     }
 }

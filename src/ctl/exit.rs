@@ -46,6 +46,9 @@ pub(super) enum Failure {
     /// Some lines were refused; each was told about when its answer came.
     #[error("some lines were refused")]
     Told,
+    /// An export without its end.
+    #[error("this is not a whole export: {0}; what there is of it may be imported again with the rest")]
+    CutOff(String),
     /// The report on a configuration file, which begins with `error:` itself.
     #[error("{}", show::plain_lines(.0))]
     Config(String),
@@ -72,7 +75,7 @@ impl Failure {
                 anstream::eprintln!("{self}\n\nNothing was changed: the daemon goes on with the configuration it has.");
                 return CONFIG.into();
             }
-            Self::Refused(_) => REFUSED,
+            Self::Refused(_) | Self::CutOff(_) => REFUSED,
             Self::Input { .. } => NO_INPUT,
             Self::Unavailable(_) => UNAVAILABLE,
             Self::Bench(_) => SOFTWARE,

@@ -8,6 +8,7 @@ use comfy_table::Cell;
 use super::args::MessageRef;
 use super::client::{Client, Method};
 use super::exit::Failure;
+use super::holds::about;
 use super::messages::grant_line;
 use super::output::Output;
 use super::show::{self, Column, Here};
@@ -34,7 +35,7 @@ fn screen(view: &ExplainView, here: &Here) -> String {
         StateKind::Settling => vec![attempts(view, here), belief(view, here)],
         StateKind::Settled => vec![attempts(view, here), ending(view, here)],
     };
-    parts.extend(paragraphs.iter().chain(&resting(view)).map(|words| here.wrap(words, 0)));
+    parts.extend(paragraphs.iter().chain(&held(view, here)).chain(&resting(view)).map(|words| here.wrap(words, 0)));
     parts.push(story(view, here));
     parts.join("\n\n")
 }
@@ -110,6 +111,7 @@ fn belief(view: &ExplainView, here: &Here) -> String {
             "The platform does not know it any more, but an earlier DELETE may have been the reason: revoked or \
              delivered, nobody can say"
         }
+        Some(Belief::Failed) => "It could not be revoked in time",
         None => "What is known of it is being weighed",
     };
     match view.message.settle_time {
@@ -130,6 +132,16 @@ fn ending(view: &ExplainView, here: &Here) -> String {
     };
     let sms = view.message.grant.as_ref().map(|grant| format!(" The SMS: {}.", grant_line(grant, here)));
     format!("{ending}.{}", sms.unwrap_or_default())
+}
+
+/// The hold that keeps it back.
+fn held(view: &ExplainView, here: &Here) -> Option<String> {
+    let hold = view.message.hold.as_ref()?;
+    let reason = hold.reason.as_deref().map(|reason| format!(": {}", show::plain(reason))).unwrap_or_default();
+    let (id, since, of) = (&hold.id, here.when(hold.hold_time), about(&hold.of));
+    Some(format!(
+        "It is held since {since} by hold {id} ({of}){reason}. No DELETE leaves for it before `revokectl release {id}`."
+    ))
 }
 
 /// What keeps everything of its agent from leaving.
@@ -184,6 +196,9 @@ fn told(note: &NoteView, sent: Timestamp, here: &Here) -> String {
         What::TtlFailed => format!("the platform says that its own ttl did not revoke it ({detail})"),
         What::Answered => format!("DELETE answered: {detail}"),
         What::MaybeAttempted => "a DELETE may have left just before a crash; nobody saw its answer".to_owned(),
+        What::Quiet => format!("its SMS has to wait for the end of the quiet hours ({detail})"),
+        What::Held => format!("its turn came, and it was put aside for {detail}"),
+        What::Released => "the hold was released".to_owned(),
         What::Decided => format!("its SMS was decided on: {detail}"),
         What::Amended => format!("its outcome was wrong ({}), and is amended", detail.to_lowercase()),
     }
@@ -233,6 +248,15 @@ mod tests {
                 "(ahead) its deadline",
             ],
         );
+    }
+
+    #[test]
+    fn what_is_held_names_its_hold_and_the_way_out() {
+        let held = format!(
+            r#"{PENDING},"hold":{{"id":"77","tag":"spring","holdTime":"2026-11-22T11:00:00Z","reason":"ask marketing"}}"#
+        );
+        let screen = shown(&held, r#""ownDeadline":false,"spread":"0s""#);
+        holds(&screen, &["by hold 77 (tag spring): ask marketing.", "before `revokectl release 77`."]);
     }
 
     #[test]

@@ -66,6 +66,7 @@ pub(super) async fn print(client: &Client, out: &mut Output, args: ForecastArgs)
         }
         view.use_cases.retain(|name, _| name == asked);
         view.later.retain(|name, _| name == asked);
+        view.held.retain(|name, _| name == asked);
     }
     out.value(&view, |view, here| screen(view, &spans, here))
 }
@@ -77,7 +78,9 @@ fn screen(view: &ForecastView, spans: &Spans, here: &Here) -> String {
     }
     let within: u64 = totals.iter().sum();
     let later: u64 = view.later.values().sum();
+    let held: u64 = view.held.values().sum();
     let mut screen = match (within, later) {
+        (0, 0) if held > 0 => "Nothing is due.".to_owned(),
         (0, 0) => "Nothing is pending.".to_owned(),
         (0, later) => {
             format!("Nothing is due within {}; {} messages are due later.", spans.all, show::count(later))
@@ -92,6 +95,9 @@ fn screen(view: &ForecastView, spans: &Spans, here: &Here) -> String {
     }
     if view.use_cases.len() > 1 && within + later > 0 {
         let _ = write!(screen, "\n\n{}", by_use_case(view, here));
+    }
+    if held > 0 {
+        let _ = write!(screen, "\n\n{} more are held: `revokectl holds`.", show::count(held));
     }
     if view.counting {
         let words = "The daemon has just started and is still counting: the numbers are too low. Ask again soon.";
@@ -192,7 +198,7 @@ mod tests {
         };
         let rows: std::collections::BTreeMap<_, _> = use_cases.iter().map(|(name, due)| (*name, row(due))).collect();
         let text = format!(
-            r#"{{"from":"2026-11-22T12:00:37Z","step":"60s","counting":false,"later":{later},"useCases":{}}}"#,
+            r#"{{"from":"2026-11-22T12:00:37Z","step":"60s","counting":false,"held":{{}},"later":{later},"useCases":{}}}"#,
             serde_json::to_string(&rows).unwrap()
         );
         serde_json::from_str(&text).unwrap()
@@ -227,5 +233,8 @@ mod tests {
         assert_eq!(shown(&view(&[("otp", &[])], "{}")), "Nothing is pending.");
         let far = shown(&view(&[("otp", &[])], r#"{"otp":1200}"#));
         assert_eq!(far, "Nothing is due within 30 minutes; 1,200 messages are due later.");
+        let mut held = view(&[("otp", &[])], "{}");
+        held.held.insert(crate::model::UseCase::new("otp").unwrap(), 1500);
+        assert_eq!(shown(&held), "Nothing is due.\n\n1,500 more are held: `revokectl holds`.");
     }
 }

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::args::{ListArgs, MessageRef, OneMessage, RescheduleArgs};
 use super::client::{Client, Method, Url};
 use super::exit::Failure;
+use super::holds::about;
 use super::output::Output;
 use super::show::{self, Column, Here};
 use crate::engine::StateKind;
@@ -31,6 +32,7 @@ pub(super) async fn register(client: &Client, out: &mut Output, one: OneMessage)
         region: one.region,
         tags: one.tags,
         fallback: one.fallback,
+        time_zone: one.time_zone,
         on_conflict: one.on_conflict.unwrap_or_default(),
     };
     let body = json!(request).to_string().into_bytes();
@@ -124,6 +126,9 @@ fn sentence(view: &MessageView, here: &Here) -> String {
     let MessageView { agent_id, message_id, .. } = view;
     let state = state(view);
     let what = match view.state {
+        StateKind::Pending if view.hold.is_some() => {
+            format!("pending, due at {}, but held", here.both(view.deadline))
+        }
         StateKind::Pending => format!("pending, to be revoked at {}", here.both(view.deadline)),
         StateKind::Revoking => "being revoked".to_owned(),
         StateKind::Settling => match view.settle_time {
@@ -157,6 +162,7 @@ fn table(rows: &[MessageView], here: &Here) -> String {
         // What it settles as is told by `get`; here the width is needed for what tells messages apart.
         let state = match (row.outcome, row.state) {
             (Some(outcome), _) => Cell::new(show::word(&outcome)).fg(show::color(outcome)),
+            (None, _) if row.hold.is_some() => Cell::new("held"),
             (None, state) => Cell::new(show::word(&state)),
         };
         table.add_row([
@@ -186,6 +192,9 @@ fn everything(view: &MessageView, here: &Here) -> String {
     }
     fact("phone", view.phone.clone());
     fact("use case", format!("{}, {}, region {}", view.use_case, show::word(&view.message_traffic_type), view.region));
+    if let Some(hold) = &view.hold {
+        fact("held", format!("since {} by hold {} ({})", here.both(hold.hold_time), hold.id, about(&hold.of)));
+    }
     if !view.tags.is_empty() {
         fact("tags", show::plain(&view.tags.join(", ")));
     }

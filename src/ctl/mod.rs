@@ -4,6 +4,7 @@
 //! of the answer, the time and the width of the terminal (`show`), so that every screen is tested as text. This room knows
 //! the wire's types and where the socket is; it must not know the engine or the store, and decides nothing: the daemon does, and says why.
 
+mod advise;
 mod args;
 mod batch;
 mod bench;
@@ -12,11 +13,14 @@ mod config;
 mod events;
 pub mod exit;
 mod explain;
+mod export;
 mod forecast;
+mod holds;
 mod messages;
 mod outcomes;
 mod output;
 mod reload;
+mod report;
 mod show;
 mod status;
 
@@ -84,7 +88,14 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Reload => reload::reload(&client, &mut out).await,
         Command::Config => config::print(&client, &mut out).await,
         Command::Bench(args) => bench::print(&mut out, args).await,
+        Command::Report(args) => report::print(&client, &mut out, args).await,
+        Command::Advise(args) => advise::print(&client, &mut out, args).await,
+        Command::Export { output } => export::export(&client, &mut out, output).await,
+        Command::Import { file } => export::import(&client, &mut out, &file).await,
         Command::Status => status::print(&client, &mut out).await,
+        Command::Hold(args) => holds::hold(&client, &mut out, args).await,
+        Command::Release(args) => holds::release(&client, &mut out, args).await,
+        Command::Holds => holds::list(&client, &mut out).await,
     };
     // What was printed before a failure belongs before its words.
     out.flush().and(done)

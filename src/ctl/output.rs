@@ -58,6 +58,11 @@ impl Output {
         Ok(self.sink.write_all(b"\n")?)
     }
 
+    /// What is lines already.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        Ok(self.sink.write_all(bytes)?)
+    }
+
     /// Everything has left.
     pub(super) fn flush(&mut self) -> Result<(), Failure> {
         Ok(self.sink.flush()?)

@@ -6,10 +6,11 @@ use comfy_table::{Attribute, Cell, Color};
 
 use super::client::{Client, Method};
 use super::exit::Failure;
+use super::holds::about;
 use super::output::Output;
 use super::show::{self, Column, Here};
 use crate::engine::StateKind;
-use crate::intake::wire::{RouteView, StatusView};
+use crate::intake::wire::{RouteView, StatusView, WebhookView};
 
 const STATES: [StateKind; 4] = [StateKind::Pending, StateKind::Revoking, StateKind::Settling, StateKind::Settled];
 
@@ -57,11 +58,36 @@ fn facts(view: &StatusView, here: &Here) -> Option<String> {
             format!("{}, kept until their message is registered", show::count(view.early_events as u64)),
         );
     }
+    if view.lost_outcomes > 0 {
+        fact("lost", format!("{} outcomes removed that nobody acknowledged", show::count(view.lost_outcomes)));
+    }
+    if let Some(webhook) = &view.webhook {
+        fact("webhook", self::webhook(webhook));
+    }
+    if !view.holds.is_empty() {
+        let held: Vec<_> = view.holds.iter().map(|hold| format!("{} ({})", hold.id, about(&hold.of))).collect();
+        facts.add_row([Cell::new("held").fg(Color::Yellow), Cell::new(held.join("; ")).fg(Color::Yellow)]);
+    }
     if let Some(error) = &view.store_error {
         let alarm = |text: String| Cell::new(text).fg(Color::Red).add_attribute(Attribute::Bold);
         facts.add_row([alarm("store".to_owned()), alarm(format!("registrations are refused: {}", show::plain(error)))]);
     }
     Some(show::rows(&facts))
+}
+
+/// What came in, and what became of it where it is passed on.
+fn webhook(view: &WebhookView) -> String {
+    let WebhookView { accepted, refused, forwarded, forward_failures, forward_dropped, .. } = view;
+    let counted = [
+        ("pushes taken", accepted),
+        ("refused", refused),
+        ("passed on", forwarded),
+        ("not taken there", forward_failures),
+        ("dropped", forward_dropped),
+    ];
+    let counts = counted.into_iter().filter(|(_, n)| **n > 0).map(|(what, n)| format!("{} {what}", show::count(*n)));
+    let said = counts.collect::<Vec<_>>().join(", ");
+    format!("{}: {}", view.address, if said.is_empty() { "nothing came yet" } else { &said })
 }
 
 fn use_cases(view: &StatusView, here: &Here) -> Option<String> {
@@ -99,16 +125,27 @@ fn routes(view: &StatusView, here: &Here) -> Option<String> {
             Cell::new(route.region),
             Cell::new(show::count(route.in_flight as u64)),
             Cell::new(format!("{:.1}", route.per_second)),
-            state(route),
+            state(route, here),
         ]);
     }
     Some(show::text(&table))
 }
 
-fn state(route: &RouteView) -> Cell {
-    let Some(reason) = route.resting else { return Cell::new("good") };
-    let wait = route.resumes_in.map(|wait| format!(" for {}", show::span(wait))).unwrap_or_default();
-    Cell::new(format!("rests{wait}: {}", show::rest(reason))).fg(Color::Yellow)
+fn state(route: &RouteView, here: &Here) -> Cell {
+    let mut words = Vec::new();
+    if let Some(reason) = route.resting {
+        let wait = route.resumes_in.map(|wait| format!(" for {}", show::span(wait))).unwrap_or_default();
+        words.push(format!("rests{wait}: {}", show::rest(reason)));
+    }
+    if let Some(done_by) = route.done_by {
+        let late = if route.late { ", late" } else { "" };
+        words.push(format!("backlog {}, done {}{late}", show::count(route.backlog), here.relative(done_by)));
+    }
+    if words.is_empty() {
+        return Cell::new("good");
+    }
+    let cell = Cell::new(words.join("; "));
+    if route.resting.is_some() || route.late { cell.fg(Color::Yellow) } else { cell }
 }
 
 #[cfg(test)]
@@ -124,12 +161,28 @@ mod tests {
             "nextDue":"2026-11-22T12:00:03Z","backlogAge":"12s","settled":{"DELIVERED":812,"REVOKED":120},
             "lateness":{"count":1204,"p50":"0.003s","p99":"0.012s","max":"1.4s"},
             "routes":[{"agentId":"welcome-bot","region":"europe","inFlight":2,"perSecond":50.0},
-            {"agentId":"promo-bot","region":"us","inFlight":0,"perSecond":1.5,"resting":"FORBIDDEN","resumesIn":"12s"}],
-            "lastCursor":"1042","earlyEvents":3,"storeError":"the store can't write: No space left on device"}"#,
+            {"agentId":"promo-bot","region":"us","inFlight":0,"perSecond":1.5,"resting":"FORBIDDEN","resumesIn":"12s"},
+            {"agentId":"sale-bot","region":"us","inFlight":64,"perSecond":200.0,"backlog":1000000,
+            "doneBy":"2026-11-22T13:23:20Z","late":true}],"lostOutcomes":1024,
+            "lastCursor":"1042","earlyEvents":3,"storeError":"the store can't write: No space left on device",
+            "holds":[{"id":"77","useCase":"promotion","holdTime":"2026-11-22T11:00:00Z"}],
+            "webhook":{"address":"127.0.0.1:8480","accepted":1204,"refused":3,"forwarded":1200,"forwardFailures":4,
+            "forwardDropped":0}}"#,
         )
         .unwrap();
         let screen = anstream::adapter::strip_str(&screen(&view, &here())).to_string();
-        for part in ["started 3 h ago", "1,204,000", "the longest for 12 s", "p99 12 ms", "403", "No space left"] {
+        for part in [
+            "started 3 h ago",
+            "1,204,000",
+            "the longest for 12 s",
+            "p99 12 ms",
+            "403",
+            "No space left",
+            "77 (use case promotion)",
+            "1,204 pushes taken",
+            "1,000,000",
+            "1,024 outcomes",
+        ] {
             assert!(screen.contains(part), "{part} is missing:\n{screen}");
         }
         assert!(screen.lines().all(|line| line.chars().count() <= 80), "{screen}");

@@ -4,8 +4,10 @@
 
 mod clock_watch;
 pub mod exit;
+mod export;
 mod file_watch;
 mod logs;
+mod pushes;
 mod reload;
 mod run;
 mod signals;
@@ -46,6 +48,11 @@ enum Command {
     Run,
     /// Check a configuration as the daemon would read it; binds and changes nothing
     Check,
+    /// Write everything a store holds to standard output; the daemon must be stopped
+    ///
+    /// For a move to another host: the lines are those of `revokectl export`,
+    /// and nobody revokes on while they are written. Phone numbers are in them.
+    Export,
     Sandbox(Box<sandbox::Args>),
     Demo(demo::Args),
 }
@@ -63,6 +70,7 @@ pub fn main() -> ExitCode {
     match arguments.command {
         None | Some(Command::Run) => run::run(&arguments.config),
         Some(Command::Check) => check(&arguments.config),
+        Some(Command::Export) => export::export(&arguments.config),
         Some(Command::Sandbox(args)) => finish(block_on(sandbox::main(*args)).map(|()| true)),
         Some(Command::Demo(args)) => finish(block_on(demo::main(args))),
     }

@@ -5,20 +5,23 @@
 //! in any number of steps: whatever happens, what counts is what is there when it has been quiet for a moment.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::Signal;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::logs::Logs;
+use super::pushes;
 use super::run::{tell_systemd, tuning};
 use crate::clock;
 use crate::config::{self, Change, Config, Diff, Env, Loaded};
 use crate::engine::{Handle, Plan, Refusal, RefusalKind};
 use crate::intake::desk::Request;
+use crate::intake::webhook::Setup;
 use crate::intake::wire::{ChangeView, ConfigView, LastReloadView, PlannedView, ReloadView, SettingView};
 use crate::model::Timestamp;
 
@@ -34,6 +37,10 @@ pub(super) struct Reloader {
     pub since: Timestamp,
     pub engine: Handle,
     pub logs: Logs,
+    /// What the webhook works with.
+    pub pushes: watch::Sender<Arc<Setup>>,
+    /// The hash of the file when it was last looked at because it changed; what could not be read has none.
+    pub looked_at: Option<String>,
     /// How the last reload went.
     pub last: Option<LastReloadView>,
 }
@@ -53,7 +60,10 @@ impl Reloader {
                 _ = hangup.recv() => self.told_to("SIGHUP").await,
                 Some(()) = changed.recv() => {
                     become_quiet(&mut changed).await;
-                    self.told_to("the file changed").await;
+                    // Most notices are about other files beside it.
+                    if self.is_new().await {
+                        self.told_to("the file changed").await;
+                    }
                 }
                 Some(request) = requests.recv() => match request {
                     // Whoever asked and went away is not missed.
@@ -69,9 +79,17 @@ impl Reloader {
     async fn told_to(&mut self, why: &str) {
         match self.reload().await {
             Ok(done) if done.applied => info!(config = %done.config_hash, "{why}: configuration taken over"),
-            Ok(_) => info!("{why}: the configuration is the same"),
+            Ok(_) => info!("{why}: the configuration is the same; tokens and certificates were read again"),
             Err(refusal) => error!("{why}: the configuration stays as it was: {}", refusal.message),
         }
+    }
+
+    /// Whether the file is another one than was last looked at.
+    async fn is_new(&mut self) -> bool {
+        let path = self.path.clone();
+        let read = tokio::task::spawn_blocking(move || config::hash_of(&path));
+        let found = read.await.ok().flatten();
+        found != std::mem::replace(&mut self.looked_at, found.clone())
     }
 
     async fn reload(&mut self) -> Result<ReloadView, Refusal> {
@@ -93,14 +111,22 @@ impl Reloader {
 
     async fn take_over(&mut self) -> Result<ReloadView, Refusal> {
         let path = self.path.clone();
-        let read = tokio::task::spawn_blocking(move || config::load(&path, &Env::of_process(), clock::wall()));
-        let loaded = read.await.map_err(|error| Refusal::unavailable(error.to_string()))?;
-        let new = loaded.map_err(|report| unusable(&report))?;
+        let read = move || {
+            let new = config::load(&path, &Env::of_process(), clock::wall()).map_err(|report| unusable(&report))?;
+            let setup = pushes::setup(&new.config.webhook).map_err(|error| Refusal::invalid("webhook", error))?;
+            Ok::<_, Refusal>((new, setup))
+        };
+        let read = tokio::task::spawn_blocking(read).await;
+        let (new, setup) = read.map_err(|error| Refusal::unavailable(error.to_string()))??;
+        self.looked_at = Some(new.hash.clone());
         if new.hash == self.current.hash {
+            // The files it names may say something new all the same: a token is rotated, a certificate renewed.
+            self.pushes.send_replace(Arc::new(setup));
             return Ok(view(&new, false, &[], Plan::default()));
         }
         let diff = self.diff(&new.config)?;
         let plan = self.engine.retune(tuning(&new.config, &new.hash)).await?;
+        self.pushes.send_replace(Arc::new(setup));
         if let Err(error) = self.logs.change(&new.config.log) {
             warn!(%error, "the log level stays as it was");
         }

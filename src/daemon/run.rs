@@ -1,6 +1,6 @@
 //! The order of starting and stopping.
 //!
-//! Start: configuration → logs → platform client → store → engine → socket → ready. Nothing is bound before the configuration is known to
+//! Start: configuration → logs → platform client → store → engine → socket, webhook → ready. Nothing is bound before the configuration is known to
 //! be good, and no client is let in before its registrations can be durable. Stop: no new clients → requests in progress
 //! are answered → attempts that are out come back → the store is flushed and closed.
 
@@ -12,20 +12,20 @@ use std::thread;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::logs::Logs;
 use super::reload::Reloader;
 use super::signals::{self, Stop};
-use super::{clock_watch, exit, file_watch, logs, sockets};
+use super::{clock_watch, exit, file_watch, logs, pushes, sockets};
 use crate::clock;
 use crate::config::{self, Config, Loaded};
 use crate::engine::{Doors, Engine, PaceLimits, Settings, Tuning};
-use crate::intake::{self, Gate, Limits, desk::Desk, signature::ClientTokens, socket::SocketError};
+use crate::intake::{self, Gate, Limits, desk::Desk, socket::SocketError, webhook::Webhook};
 use crate::platform::{self, RbmClient};
 use crate::store::{Durability, SledStore, StoreError, StoreOptions};
 
@@ -33,10 +33,10 @@ use crate::store::{Durability, SledStore, StoreError, StoreOptions};
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Why the daemon does not run: what to say, and the exit code that goes with it.
-struct Failure(exit::Code, String);
+pub(super) struct Failure(pub exit::Code, pub String);
 
 impl Failure {
-    fn new(code: exit::Code, error: impl fmt::Display) -> Self {
+    pub(super) fn new(code: exit::Code, error: impl fmt::Display) -> Self {
         Self(code, error.to_string())
     }
 }
@@ -107,7 +107,8 @@ pub(super) fn run(path: &Path) -> ExitCode {
 async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
     let Loaded { config, hash, .. } = loaded.clone();
     let started_at = clock::wall();
-    let tokens = client_tokens(&config)?;
+    let setup = pushes::setup(&config.webhook).map_err(|error| Failure::new(exit::CONFIG, error))?;
+    let (set_up, pushes) = watch::channel(Arc::new(setup));
     let platform = Arc::new(client(&config).map_err(|error| Failure::new(exit::CONFIG, error))?);
     let doors = Doors::default();
     let (handle, teller) = (doors.handle(), doors.teller());
@@ -138,6 +139,7 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
     clock_watch::watch(move || teller.clock_stepped()).map_err(|error| Failure::new(exit::SOFTWARE, error))?;
 
     let listener = sockets::api(&config.server.socket, config.server.socket_mode)?;
+    let door = pushes::listen(&config.webhook).await.map_err(|error| Failure::new(exit::UNAVAILABLE, error))?;
     let drain = CancellationToken::new();
     let closed = start_engine(engine, drain.clone(), stop.leave.clone())?;
 
@@ -149,31 +151,43 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
     };
     let reloader = Reloader {
         path: path.to_owned(),
+        looked_at: Some(loaded.hash.clone()),
         current: loaded,
         since: started_at,
         engine: handle.clone(),
         logs,
+        pushes: set_up,
         last: None,
     };
     tokio::spawn(reloader.run(requests, changed, hangup, stop.drain.clone()));
 
+    let mut servers = JoinSet::new();
+    let mut webhook = None;
+    if let Some(door) = door {
+        let address = door.local_addr().map_err(|error| Failure::new(exit::SOFTWARE, error))?;
+        let serving = Arc::new(Webhook::new(address, handle.clone(), pushes.clone()));
+        servers.spawn(Arc::clone(&serving).serve(door, stop.drain.clone()));
+        info!(%address, "the webhook listens");
+        webhook = Some(serving);
+    }
     let gate = Gate {
         engine: handle,
         desk,
         limits: Limits { request_bytes: config.server.request_bytes_max, batch_bytes: config.server.batch_bytes_max },
-        tokens,
+        pushes,
+        webhook,
         started_at,
         stopping: stop.drain.clone(),
     };
     let server = intake::server::run(listener, intake::router(gate), config.server.clients_max, stop.drain.clone());
-    let server = tokio::spawn(server);
+    servers.spawn(server);
     info!(version = env!("CARGO_PKG_VERSION"), socket = %config.server.socket.display(), config = %hash, "ready");
     tell_systemd(&[NotifyState::Ready]);
 
     stop.drain.cancelled().await;
     tell_systemd(&[NotifyState::Stopping]);
     tokio::select! {
-        _ = server => {}
+        _ = servers.join_all() => {}
         () = tokio::time::sleep(GRACE) => warn!("some clients did not let go; leaving them"),
         () = stop.leave.cancelled() => {}
     }
@@ -202,8 +216,13 @@ fn start_engine(
 
 fn client(config: &Config) -> Result<RbmClient, platform::SetupError> {
     let from = &config.platform;
+    let account = |account: &config::Account| platform::Account {
+        key_file: account.credentials.clone(),
+        agents: account.agents.clone(),
+    };
     RbmClient::new(platform::Settings {
         key_file: from.credentials.clone(),
+        accounts: from.accounts.iter().map(account).collect(),
         endpoint: from.endpoint.as_ref().map(ToString::to_string),
         ca_file: from.ca_file.clone(),
         timeouts: platform::Timeouts {
@@ -214,17 +233,7 @@ fn client(config: &Config) -> Result<RbmClient, platform::SetupError> {
     })
 }
 
-fn client_tokens(config: &Config) -> Result<ClientTokens, Failure> {
-    let read = |path: &std::path::PathBuf| {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            Failure(exit::CONFIG, format!("can't read the client token in {}: {error}", path.display()))
-        })?;
-        Ok(SecretString::from(text.trim().to_owned()))
-    };
-    config.webhook.client_token_files.iter().map(read).collect()
-}
-
-fn store_options(config: &Config) -> StoreOptions {
+pub(super) fn store_options(config: &Config) -> StoreOptions {
     StoreOptions {
         cache_bytes: config.store.cache as u64,
         durability: match config.store.durability {

@@ -12,18 +12,25 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use super::chores::CHORES;
 use super::early::EarlyEvents;
+use super::export::Export;
 use super::handle::{Command, Refusal, Reply};
-use super::lanes::Lanes;
+use super::hold::Holds;
+use super::lanes::{Lanes, with_rule_of};
 use super::pace::{Pace, PaceLimits};
-use super::retune::{CHORES, Tuning};
+use super::retune::Tuning;
 use crate::clock::Now;
+use crate::model::ledger::{self, Cell, Counts, Hour, Ledger};
 use crate::model::{
     self, AgentId, Answer, Event, Identity, LaneId, LaneSpec, Outcome, Policies, Position, Record, Region, Step,
     Timestamp, TrafficType, UseCase,
 };
 use crate::platform::Order;
 use crate::store::{Change, Cursor, Snapshot, Store, StoreError, Ticket};
+
+/// The outcome log is trimmed in strides, so that it does not cost a change for each entry.
+pub(super) const TRIM_EVERY: u64 = 1024;
 
 /// What the configuration says about the engine.
 #[derive(Clone, PartialEq, Debug)]
@@ -90,6 +97,10 @@ pub(super) struct Route {
     pub region: Region,
     pub pace: Pace,
     pub lanes: Vec<LaneId>,
+    /// The wall clock stepped, or was not ours to see: waits may be longer than they can be.
+    pub stepped: bool,
+    /// When its load was last looked at, on the monotonic clock, and whether it was behind then.
+    pub load: (Duration, bool),
     /// First attempts let go; every so many of them the oldest goes first, whatever its class.
     pub picks: u64,
 }
@@ -101,6 +112,8 @@ pub(super) struct Flight {
     /// Where the store has it: it is not moved for the attempt alone.
     pub stored_at: Position,
     pub route: usize,
+    /// When it left, on the monotonic clock.
+    pub left: Duration,
 }
 
 /// Changes that go to the store as one.
@@ -108,12 +121,21 @@ pub(super) struct Flight {
 pub(super) struct Batch {
     pub changes: Vec<Change>,
     pub touched: BTreeSet<Identity>,
+    pub booked: BTreeMap<(Hour, UseCase), Counts>,
 }
 
 impl Batch {
     /// Whether this message is already changed here, where reads can't see it yet.
     pub(super) fn touches(&self, identity: &Identity) -> bool {
         self.touched.contains(identity)
+    }
+
+    /// Enters something into the books.
+    pub(super) fn book(&mut self, now: Timestamp, use_case: &UseCase, entries: impl IntoIterator<Item = (Cell, i64)>) {
+        let mut entries = entries.into_iter().peekable();
+        if entries.peek().is_some() {
+            self.booked.entry((Hour::of(now), use_case.clone())).or_default().extend(entries);
+        }
     }
 }
 
@@ -135,11 +157,15 @@ pub(super) struct Core<S> {
     /// Routes that something happened to since they were last looked at.
     pub dirty: BTreeSet<usize>,
     pub early: EarlyEvents,
+    /// What became of messages, in numbers.
+    pub ledger: Ledger,
+    pub holds: Holds,
     pub acked: HashMap<AgentId, Cursor>,
     pub last_cursor: Cursor,
     pub durable_cursor: Cursor,
+    /// Where the outcome log was begun.
     pub store_id: u64,
-    next_seq: u64,
+    pub next_seq: u64,
     lane_id_max: u32,
     /// Records below this `seq` were there when the daemon started, at that time.
     pub boot: (u64, Timestamp),
@@ -147,11 +173,18 @@ pub(super) struct Core<S> {
     durable_ticket: Ticket,
     /// The last that was heard of the disk is that it can't be written.
     pub disk_fails: bool,
+    /// A copy of everything that is being read.
+    pub export: Option<Export>,
     waiting: VecDeque<(Ticket, Waiter)>,
     cursors: VecDeque<(Ticket, Cursor)>,
     pub effects: Vec<Effect>,
     pub random: fastrand::Rng,
     pub settled: BTreeMap<Outcome, u64>,
+    /// Up to where the outcome log was trimmed since the start, how many of those nobody had taken note of, and whether that is
+    /// so just now.
+    pub trimmed: Cursor,
+    pub lost_outcomes: u64,
+    pub losing: bool,
     pub lateness: Histogram<u64>,
     /// The configuration in force.
     pub config_hash: Box<str>,
@@ -173,6 +206,7 @@ impl<S: Store> Core<S> {
     ) -> Result<Self, String> {
         let Tuning { policies, settings, config_hash } = tuning;
         let policy_since = policies.iter().map(|(name, _)| (name.clone(), (config_hash.clone(), now))).collect();
+        let kept_at_most = settings.outcomes_max.saturating_add(TRIM_EVERY);
         let mut core = Self {
             store,
             policies: Arc::new(policies),
@@ -185,6 +219,8 @@ impl<S: Store> Core<S> {
             starved: BTreeSet::new(),
             dirty: BTreeSet::new(),
             early: EarlyEvents::recover(&snapshot.early),
+            ledger: snapshot.ledger.clone(),
+            holds: Holds::recover(snapshot),
             acked: snapshot.acked.iter().cloned().collect(),
             last_cursor: snapshot.last_cursor,
             durable_cursor: snapshot.last_cursor,
@@ -195,11 +231,15 @@ impl<S: Store> Core<S> {
             last_ticket: 0,
             durable_ticket: 0,
             disk_fails: false,
+            export: None,
             waiting: VecDeque::new(),
             cursors: VecDeque::new(),
             effects: Vec::new(),
             random,
             settled: BTreeMap::new(),
+            trimmed: snapshot.last_cursor.saturating_sub(kept_at_most),
+            lost_outcomes: 0,
+            losing: false,
             // Up to a day, in milliseconds, three digits: a few tens of kilobytes.
             lateness: Histogram::new_with_max(24 * 3600 * 1000, 3).unwrap_or_else(|_| unreachable!("bounds are valid")),
             settings,
@@ -210,6 +250,7 @@ impl<S: Store> Core<S> {
         core.lanes = Lanes::recover(snapshot, &policies, |spec, lane| route_of(&mut routes, ids, pace, spec, lane))?;
         core.dirty = (0..routes.len()).chain([CHORES]).collect();
         core.routes = routes;
+        core.heed_holds();
         Ok(core)
     }
 
@@ -231,7 +272,10 @@ impl<S: Store> Core<S> {
             Input::Wake(route) => {
                 self.dirty.insert(route);
             }
-            Input::ClockStepped => self.dirty.extend(0..self.routes.len()),
+            Input::ClockStepped => {
+                self.routes.iter_mut().for_each(|route| route.stepped = true);
+                self.dirty.extend(0..self.routes.len());
+            }
         }
     }
 
@@ -246,7 +290,7 @@ impl<S: Store> Core<S> {
         }
         for route in std::mem::take(&mut self.dirty) {
             if route == CHORES {
-                self.count_on();
+                self.chores(now);
             } else {
                 self.service(route, now);
             }
@@ -293,11 +337,49 @@ impl<S: Store> Core<S> {
                 Err(refusal) => drop(reply.send(Err(refusal))),
             },
             Command::Forecast { step, steps, reply } => drop(reply.send(Ok(self.forecast(step, steps, now.wall)))),
+            Command::Books(span, reply) => {
+                let books = self.books(span, now.wall);
+                self.reply_when_durable(reply, books);
+            }
             Command::Explain(identity, reply) => match self.explain(&identity, now) {
                 Ok(explained) => self.reply_when_durable(reply, explained),
                 Err(refusal) => drop(reply.send(Err(refusal))),
             },
+            Command::Export(lease, reply) => match self.begin_export(lease, now.wall) {
+                Ok(head) => self.reply_when_durable(reply, head),
+                Err(refusal) => drop(reply.send(Err(refusal))),
+            },
+            Command::ExportSlice(reply) => match self.export_slice() {
+                // It may not hold what a crash here could take back.
+                Ok(slice) => self.reply_when_durable(reply, slice),
+                Err(refusal) => drop(reply.send(Err(refusal))),
+            },
+            Command::Import(log, items, reply) => {
+                if let Err(error) = self.store.writable() {
+                    let _ = reply.send(Err(Refusal::unavailable(error.to_string())));
+                    return;
+                }
+                let results = self.import(log, items, now.wall);
+                self.reply_when_durable(reply, results);
+            }
             Command::Status(reply) => drop(reply.send(Ok(self.status(now)))),
+            Command::Hold(of, reason, reply) => {
+                let held = self.hold(of, reason, now.wall);
+                self.reply_when_done(reply, held);
+            }
+            Command::Release(which, reply) => {
+                let released = self.release(&which, now.wall);
+                self.reply_when_done(reply, released);
+            }
+            Command::Holds(reply) => drop(reply.send(Ok(self.holds()))),
+        }
+    }
+
+    /// A refusal needs no disk.
+    fn reply_when_done<T: Send + 'static>(&mut self, reply: Reply<T>, done: Result<T, Refusal>) {
+        match done {
+            Ok(value) => self.reply_when_durable(reply, value),
+            Err(refusal) => drop(reply.send(Err(refusal))),
         }
     }
 
@@ -332,8 +414,18 @@ impl<S: Store> Core<S> {
     }
 
     /// Hands changes to the store.
-    pub(super) fn commit(&mut self, batch: Batch) -> Ticket {
+    pub(super) fn commit(&mut self, mut batch: Batch) -> Ticket {
+        for ((hour, use_case), counts) in std::mem::take(&mut batch.booked) {
+            let oldest = Hour::of(hour.start().minus(ledger::KEPT));
+            if self.ledger.first().is_some_and(|first| first < oldest) {
+                self.ledger.forget(oldest);
+                batch.changes.push(Change::Unbooked(oldest));
+            }
+            self.ledger.book(hour, &use_case, counts.iter());
+            batch.changes.push(Change::Booked(hour, use_case, counts));
+        }
         if !batch.changes.is_empty() {
+            self.save_for_export(&batch.changes);
             let told = batch.changes.iter().any(|change| matches!(change, Change::Outcome(..)));
             self.last_ticket = self.store.append(batch.changes);
             if told {
@@ -375,9 +467,13 @@ impl<S: Store> Core<S> {
     ) -> Step {
         let Some(lane) = self.lanes.get(record.lane) else { unreachable!("every record stands in a lane we know") };
         let policy = Arc::clone(&lane.policy);
-        let grant_acked = self.is_acked(record);
-        let input = model::step::Input { policy: &policy, now, random: self.random.u64(..), grant_acked };
+        let (use_case, grant) = (lane.spec.use_case.clone(), record.grant);
+        let (grant_acked, held_until) = (self.is_acked(record), self.held_until(record));
+        let input = model::step::Input { policy: &policy, now, random: self.random.u64(..), grant_acked, held_until };
         let step = model::step(record, event, input);
+        if step.changed {
+            batch.book(now, &use_case, ledger::entries(grant, record, &step, now).iter());
+        }
         if let Some(report) = step.report {
             self.report(record, report, now, batch);
         }
@@ -427,10 +523,11 @@ impl<S: Store> Core<S> {
         if let Some(id) = self.lanes.id(spec) {
             return Some(id);
         }
-        let policy = Arc::clone(self.policies.get(&spec.use_case)?);
+        let policy = with_rule_of(spec, Arc::clone(self.policies.get(&spec.use_case)?));
         let id = self.lanes.next_id(self.lane_id_max);
         let route = route_of(&mut self.routes, &mut self.route_ids, self.settings.pace, spec, id);
-        self.lanes.create(id, spec.clone(), policy, route);
+        let held = self.holds.on(spec);
+        self.lanes.create(id, spec.clone(), policy, route, held);
         batch.changes.push(Change::Lane(id, spec.clone()));
         Some(id)
     }
@@ -461,7 +558,15 @@ fn route_of(
 ) -> usize {
     let id = *ids.entry((spec.agent.clone(), spec.region)).or_insert_with(|| {
         let (agent, region) = (spec.agent.clone(), spec.region);
-        routes.push(Route { agent, region, pace: Pace::new(limits), lanes: Vec::new(), picks: 0 });
+        routes.push(Route {
+            agent,
+            region,
+            pace: Pace::new(limits),
+            lanes: Vec::new(),
+            stepped: true,
+            load: Default::default(),
+            picks: 0,
+        });
         routes.len() - 1
     });
     routes[id].lanes.push(lane);

@@ -9,14 +9,15 @@ use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
 use super::core::{Batch, Core, Effect, Flight};
+use super::lanes::FENCE_LOW;
 use super::pace::{self, Permit};
 use crate::clock::Now;
-use crate::model::{Answer, Event, LaneId, Missed, Position, Queue, Record, Timestamp, TrafficType};
+use crate::model::{Answer, Event, LaneId, Missed, Place, Position, Queue, Record, Timestamp, TrafficType, retry};
 use crate::platform::Order;
 use crate::store::{Change, Store, StoreError};
 
 /// Records taken up in one go before the engine listens again.
-const STRIDE: usize = 256;
+pub(super) const STRIDE: usize = 256;
 /// One pick in so many goes to the longest wait, whatever its class.
 const FAIR_EVERY: u64 = 16;
 /// How soon a route is looked at again after its store could not be read.
@@ -61,14 +62,19 @@ impl<S: Store> Core<S> {
     fn work(&mut self, route: usize, now: Now) -> Result<Option<Duration>, StoreError> {
         let mut again = false;
         for lane in self.routes[route].lanes.clone() {
-            for queue in Queue::ALL {
+            for queue in Queue::ALL.into_iter().filter(|queue| queue.is_timed()) {
                 self.refill(lane, queue)?;
+            }
+            if self.routes[route].stepped {
+                again |= self.cap_waits(lane, now.wall)?;
             }
             again |= self.end_windows(lane, now.wall)?;
             again |= self.purge(lane, now.wall)?;
         }
-        self.move_fences(route, now.wall);
+        self.routes[route].stepped &= again;
+        self.move_fences(route, now);
         let blocked = self.dispatch(route, now)?;
+        self.watch_load(route, now);
         if again {
             return Ok(Some(Duration::ZERO));
         }
@@ -112,6 +118,44 @@ impl<S: Store> Core<S> {
         Ok(true)
     }
 
+    /// After a step back of the wall clock, what waits for an instant of it would wait that much longer: none waits longer
+    /// than it could have if it had begun just now. True if there are more than one stride takes.
+    fn cap_waits(&mut self, lane: LaneId, now: Timestamp) -> Result<bool, StoreError> {
+        let Some(settle) = self.lanes.get(lane).map(|lane| lane.policy.settle) else { return Ok(false) };
+        let mut batch = Batch::default();
+        let mut more = false;
+        for (queue, longest) in [(Queue::Retry, retry::CEILING), (Queue::Settling, settle)] {
+            if self.lanes.get(lane).is_none_or(|lane| lane.line(queue).count == 0) {
+                continue;
+            }
+            let latest = now.plus(longest);
+            let from = Place { order: latest, seq: u64::MAX };
+            let places = match self.store.places(lane, queue, Some(from), STRIDE) {
+                Ok(places) => places,
+                Err(error) => return self.cut_short(batch, error),
+            };
+            let full = places.len() == STRIDE;
+            for place in places {
+                // What is out has its turn already.
+                if self.flights.contains_key(&place.seq) {
+                    continue;
+                }
+                more |= full;
+                let position = Position { lane, queue, place };
+                match self.read(position) {
+                    Ok(Some(mut record)) => {
+                        record.wait_until(latest);
+                        self.stand(Some(position), &record, &mut batch);
+                    }
+                    Ok(None) => {}
+                    Err(error) => return self.cut_short(batch, error),
+                }
+            }
+        }
+        self.commit(batch);
+        Ok(more)
+    }
+
     /// Removes what was kept long enough. True if there is more than one stride takes.
     fn purge(&mut self, lane: LaneId, now: Timestamp) -> Result<bool, StoreError> {
         let mut batch = Batch::default();
@@ -134,13 +178,13 @@ impl<S: Store> Core<S> {
     }
 
     /// Something can't be read. What was decided before it is decided: windows, cursors and counts have moved on already.
-    fn cut_short<T>(&mut self, batch: Batch, error: StoreError) -> Result<T, StoreError> {
+    pub(super) fn cut_short<T>(&mut self, batch: Batch, error: StoreError) -> Result<T, StoreError> {
         self.commit(batch);
         Err(error)
     }
 
     /// The record at a place of the window. `None` if there is none that makes sense: said, and out of the way of those behind.
-    fn read(&mut self, position: Position) -> Result<Option<Record>, StoreError> {
+    pub(super) fn read(&mut self, position: Position) -> Result<Option<Record>, StoreError> {
         let (lane, queue, seq) = (position.lane.0, position.queue, position.place.seq);
         match self.store.at(&position) {
             Ok(None) => {
@@ -159,12 +203,16 @@ impl<S: Store> Core<S> {
         }
     }
 
-    fn move_fences(&mut self, route: usize, now: Timestamp) {
+    fn move_fences(&mut self, route: usize, now: Now) {
+        let reach = self.routes[route].pace.reach(now.mono, FENCE_LOW);
+        let now = now.wall;
         let mut moves = Vec::new();
         for lane in &self.routes[route].lanes {
             let Some(found) = self.lanes.get(*lane) else { continue };
-            for queue in Queue::ATTEMPTS {
-                let to = found.line(queue).fence_wanted(now, |place| found.due(queue, place, Duration::ZERO));
+            // Behind a fence everything is in doubt after a crash, and what is held back is not tried.
+            for queue in Queue::ATTEMPTS.into_iter().filter(|queue| !found.keeps_back(*queue)) {
+                let reach = found.reach(queue, reach, now);
+                let to = found.line(queue).fence_wanted(now, reach, |place| found.due(queue, place, Duration::ZERO));
                 moves.extend(to.map(|to| (*lane, queue, to)));
             }
         }
@@ -181,15 +229,18 @@ impl<S: Store> Core<S> {
     /// Lets go what is due, as long as the pace permits. Returns what holds up the rest, if it is the pace.
     fn dispatch(&mut self, route: usize, now: Now) -> Result<Option<Permit>, StoreError> {
         self.starved.retain(|(.., starved)| *starved != route);
+        // Nobody tells us when to go on behind those for which no attempt left.
+        let mut on = None;
         for _ in 0..STRIDE {
             let fair = self.routes[route].picks % FAIR_EVERY == FAIR_EVERY - 1;
-            let Some(next) = self.pick(route, fair, now.wall) else { return Ok(None) };
+            let Some(next) = self.pick(route, fair, now.wall) else { return Ok(on) };
             if self.flights.len() >= self.settings.pace.in_flight_total {
                 self.starved.insert((next.class, next.due, route));
                 return Ok(Some(Permit::WhenBack));
             }
             match self.routes[route].pace.permit(now.mono) {
-                Permit::Go => self.launch(route, next, now)?,
+                Permit::Go if self.launch(route, next, now)? => {}
+                Permit::Go => on = Some(Permit::At(now.mono)),
                 held @ (Permit::At(_) | Permit::WhenBack) => {
                     self.give_up_stuck(route, now)?;
                     return Ok(Some(held));
@@ -206,21 +257,31 @@ impl<S: Store> Core<S> {
         let heads = lanes.iter().flat_map(|lane| Queue::ATTEMPTS.map(|queue| self.due(*lane, queue, now))).flatten();
         let ready = heads.filter(|head| {
             let line = self.lanes.get(head.position.lane).map(|lane| lane.line(head.position.queue));
-            self.disk_fails || line.is_some_and(|line| line.is_fenced(head.position.place))
+            !self.is_kept_back(head.position)
+                && (self.disk_fails || line.is_some_and(|line| line.is_fenced(head.position.place)))
         });
         if fair { ready.min_by_key(|head| head.due) } else { ready.min_by_key(Candidate::rank) }
     }
 
-    fn launch(&mut self, route: usize, next: Candidate, now: Now) -> Result<(), StoreError> {
+    fn is_kept_back(&self, position: Position) -> bool {
+        self.lanes.get(position.lane).is_some_and(|lane| lane.keeps_back(position.queue))
+    }
+
+    /// Sends a message's DELETE. `false`: none was due after all.
+    fn launch(&mut self, route: usize, next: Candidate, now: Now) -> Result<bool, StoreError> {
         let Position { lane, queue, place } = next.position;
-        let Some(mut record) = self.read(next.position)? else { return Ok(()) };
+        let Some(mut record) = self.read(next.position)? else { return Ok(false) };
+        let mut batch = Batch::default();
+        if self.put_aside(&mut record, next.position, now.wall, &mut batch) {
+            self.commit(batch);
+            return Ok(false);
+        }
         let event = self.due_event(next.position, &record);
         let tried_before = record.attempts.lateness.is_some();
-        let mut batch = Batch::default();
         let step = self.advance(&mut record, next.position, event, now.wall, &mut batch);
         self.commit(batch);
         if !step.attempt {
-            return Ok(());
+            return Ok(false);
         }
         if let Some(found) = self.lanes.get_mut(lane) {
             found.line_mut(queue).hide(place);
@@ -229,7 +290,7 @@ impl<S: Store> Core<S> {
         if !tried_before && let Some(lateness) = record.attempts.lateness {
             self.lateness.saturating_record(u64::try_from(lateness.as_millis()).unwrap_or(u64::MAX));
         }
-        let Some(found) = self.lanes.get(lane) else { return Ok(()) };
+        let Some(found) = self.lanes.get(lane) else { return Ok(false) };
         let order = Order {
             agent: record.identity.agent.clone(),
             phone: record.phone,
@@ -237,11 +298,11 @@ impl<S: Store> Core<S> {
             region: found.spec.region,
         };
         self.effects.push(Effect::Launch(record.seq, order));
-        self.flights.insert(record.seq, Flight { record, stored_at: next.position, route });
+        self.flights.insert(record.seq, Flight { record, stored_at: next.position, route, left: now.mono });
         let route = &mut self.routes[route];
         route.pace.leaves(now.mono);
         route.picks += 1;
-        Ok(())
+        Ok(true)
     }
 
     fn due_event(&self, position: Position, record: &Record) -> Event {
@@ -252,8 +313,12 @@ impl<S: Store> Core<S> {
         };
         Event::Due {
             maybe_attempted: self.is_in_doubt(position),
-            // The deadline itself: with a lead or a spread its turn comes before that.
-            moot: old && found.policy.missed == Missed::Moot && record.deadline(&found.policy) <= boot_time,
+            // The deadline itself: with a lead or a spread its turn comes before that. What was held at the start was not
+            // missed: somebody wanted it to wait, and to be revoked then.
+            moot: old
+                && found.policy.missed == Missed::Moot
+                && record.deadline(&found.policy) <= boot_time
+                && self.held_until(record) < boot_time,
         }
     }
 
@@ -265,7 +330,7 @@ impl<S: Store> Core<S> {
         let mut stuck = Vec::new();
         for lane in &self.routes[route].lanes {
             let Some(found) = self.lanes.get(*lane) else { continue };
-            for queue in Queue::ATTEMPTS {
+            for queue in Queue::ATTEMPTS.into_iter().filter(|queue| !found.keeps_back(*queue)) {
                 let places = found.line(queue).places().take(STRIDE);
                 // Retries are not in the order of their deadlines, and few: each is looked at.
                 let overdue = places.take_while(|place| match queue {
@@ -280,7 +345,9 @@ impl<S: Store> Core<S> {
             match self.read(position) {
                 Ok(Some(record)) if record.attempts.count == 0 && rested <= patience => {}
                 Ok(Some(mut record)) => {
-                    self.advance(&mut record, position, Event::Stuck, now.wall, &mut batch);
+                    if !self.put_aside(&mut record, position, now.wall, &mut batch) {
+                        self.advance(&mut record, position, Event::Stuck, now.wall, &mut batch);
+                    }
                 }
                 Ok(None) => {}
                 Err(error) => return self.cut_short(batch, error),
@@ -293,18 +360,20 @@ impl<S: Store> Core<S> {
     /// How long until a route has to be looked at again; `None` if only an answer or a write can change anything.
     fn next_look(&self, route: usize, held: Option<Permit>, now: Now) -> Option<Duration> {
         let rested = self.routes[route].pace.rested(now.mono);
+        let reach = self.routes[route].pace.reach(now.mono, FENCE_LOW);
         let mut next: Option<Timestamp> = None;
         let mut sooner = |at: Timestamp| next = Some(next.map_or(at, |next| next.min(at)));
         for lane in &self.routes[route].lanes {
             let Some(found) = self.lanes.get(*lane) else { continue };
-            for queue in Queue::ALL {
+            for queue in Queue::ALL.into_iter().filter(|queue| queue.is_timed() && !found.keeps_back(*queue)) {
                 let Some(head) = found.line(queue).head() else { continue };
                 let due = found.due(queue, head, self.settings.retention);
                 if !Queue::ATTEMPTS.contains(&queue) {
                     sooner(due);
                     continue;
                 }
-                found.fence_due(queue).into_iter().for_each(&mut sooner);
+                let reach = found.reach(queue, reach, now.wall);
+                found.fence_due(queue, reach).into_iter().for_each(&mut sooner);
                 match (due <= now.wall, rested, queue) {
                     (false, ..) => sooner(due),
                     // Due, and held back: the permit, an answer or the fence's arrival on disk wakes us …
@@ -330,9 +399,9 @@ impl<S: Store> Core<S> {
 
     /// An attempt is back.
     pub(super) fn answered(&mut self, seq: u64, answer: Answer, now: Now) {
-        let Some(Flight { mut record, stored_at, route }) = self.flights.remove(&seq) else { return };
+        let Some(Flight { mut record, stored_at, route, left }) = self.flights.remove(&seq) else { return };
         let random = self.random.u64(..);
-        let change = self.routes[route].pace.back(&answer, now.mono, random);
+        let change = self.routes[route].pace.back(&answer, left, now.mono, random);
         self.say(route, change, &answer);
         debug!(seq, answer = answer.kind(), "an attempt is back");
         let mut batch = Batch::default();

@@ -22,6 +22,10 @@ impl EarlyEvents {
         Self { by_identity, order: order.into() }
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &EarlyEvent> {
+        self.by_identity.values()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.by_identity.len()
     }

@@ -79,3 +79,13 @@ impl<S: Store> Core<S> {
         }
     }
 }
+
+/// Evidence that waited elsewhere.
+pub(super) fn of_early(event: EarlyEvent) -> Evidence {
+    let kind = match event.kind {
+        EarlyKind::Delivered => EvidenceKind::Delivered,
+        EarlyKind::Read => EvidenceKind::Read,
+        EarlyKind::TtlRevoked => EvidenceKind::TtlRevoked,
+    };
+    Evidence { identity: event.identity, phone: event.phone, kind }
+}

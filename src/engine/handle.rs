@@ -2,14 +2,20 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Weak;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::books::Books;
+use super::export::{ExportHead, ExportItem, ExportSlice, LogSpan};
+use super::hold::{HoldStatus, Which};
+use super::import::Imported;
 use super::pace::RestReason;
 use super::retune::Tuning;
 use crate::model::{
-    AgentId, Identity, LaneSpec, MessageId, Outcome, Phone, Record, Region, Timestamp, TrafficType, UseCase,
+    AgentId, Hold, Identity, LaneSpec, MessageId, Outcome, Phone, Record, Region, Selector, Timestamp, TrafficType,
+    UseCase,
 };
 use crate::store::{Cursor, Entry};
 
@@ -36,6 +42,8 @@ pub struct Draft {
     pub tags: Vec<Box<str>>,
     /// Opaque JSON for the grant.
     pub fallback: Option<Box<str>>,
+    /// The recipient's time zone.
+    pub time_zone: Option<Box<str>>,
     /// What to do if it is registered already.
     pub on_conflict: OnConflict,
 }
@@ -115,6 +123,8 @@ pub struct Described {
     pub grant_id: Option<String>,
     /// Whether its agent took note of the grant.
     pub grant_acked: bool,
+    /// What keeps it from being revoked, when its time comes or already.
+    pub hold: Option<Hold>,
 }
 
 /// What became of a registration.
@@ -240,8 +250,12 @@ pub struct Status {
     pub lateness: Option<Lateness>,
     /// The last entry of the outcome log.
     pub last_cursor: Cursor,
+    /// Entries of the outcome log that had to go since the start and that nobody had acknowledged.
+    pub lost_outcomes: u64,
     /// Evidence that waits for its message.
     pub early_events: usize,
+    /// The holds in force.
+    pub holds: Vec<HoldStatus>,
     /// Why registrations are refused, if they are.
     pub store_error: Option<String>,
     /// The configuration in force.
@@ -274,6 +288,19 @@ pub struct RouteStatus {
     pub per_second: f64,
     /// Why it rests, and for how long yet.
     pub resting: Option<(RestReason, Duration)>,
+    /// What is due there, if anything is.
+    pub load: Option<Load>,
+}
+
+/// What may leave now, and when it will have left at the present pace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Load {
+    /// How many. Deadlines are told apart to ten seconds.
+    pub backlog: u64,
+    /// When the last of them will have left.
+    pub done_by: Timestamp,
+    /// Some of them will leave more than a minute after they should.
+    pub late: bool,
 }
 
 /// What a change of policies does, or would do.
@@ -335,6 +362,8 @@ pub struct Forecast {
     pub use_cases: BTreeMap<UseCase, Vec<u64>>,
     /// Behind the last span, per use case.
     pub later: BTreeMap<UseCase, u64>,
+    /// Kept back by a hold, per use case: in none of the counts above.
+    pub held: BTreeMap<UseCase, u64>,
     /// As in [`Plan::counting`].
     pub counting: bool,
 }
@@ -379,7 +408,14 @@ pub(super) enum Command {
     Retune(Box<Tuning>, Reply<Plan>),
     Forecast { step: Duration, steps: usize, reply: Reply<Forecast> },
     Explain(Identity, Reply<Explained>),
+    Books(Duration, Reply<Books>),
+    Export(Weak<()>, Reply<ExportHead>),
+    ExportSlice(Reply<ExportSlice>),
+    Import(LogSpan, Vec<ExportItem>, Reply<Vec<Result<Imported, Refusal>>>),
     Status(Reply<Status>),
+    Hold(Selector, Option<Box<str>>, Reply<HoldStatus>),
+    Release(Which, Reply<HoldStatus>),
+    Holds(Reply<Vec<HoldStatus>>),
 }
 
 /// A stretch of the outcome log.
@@ -403,7 +439,7 @@ impl Handle {
         Self { commands, outcomes }
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Refusal> {
+    pub(super) async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Refusal> {
         let (reply, answer) = oneshot::channel();
         let gone = || Refusal::unavailable("the daemon is stopping");
         self.commands.send(command(reply)).await.map_err(|_| gone())?;
@@ -493,6 +529,14 @@ impl Handle {
     /// As for [`Handle::register`].
     pub async fn forecast(&self, step: Duration, steps: usize) -> Result<Forecast, Refusal> {
         self.ask(|reply| Command::Forecast { step, steps, reply }).await
+    }
+
+    /// The books of the last `span`: what became of messages.
+    ///
+    /// # Errors
+    /// As for [`Handle::register`].
+    pub async fn books(&self, span: Duration) -> Result<Books, Refusal> {
+        self.ask(|reply| Command::Books(span, reply)).await
     }
 
     /// Why a message has the deadline it has.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::hold::Held;
 use super::tally::Tally;
 use crate::model::{LaneId, LaneSpec, Place, Policies, Policy, Queue, Rule, Timestamp};
 use crate::store::{Snapshot, Store, StoreError, Ticket};
@@ -18,7 +19,7 @@ pub(super) const WINDOW_MAX: usize = if cfg!(test) { 16 } else { 4096 };
 const WINDOW_LOW: usize = WINDOW_MAX / 4;
 
 /// Fences are moved when the first place behind one is due within this time …
-const FENCE_LOW: Duration = Duration::from_secs(1);
+pub(super) const FENCE_LOW: Duration = Duration::from_secs(1);
 /// … and then over everything due within this: one small write every two seconds, however many deadlines lie in them.
 const FENCE_HIGH: Duration = Duration::from_secs(3);
 
@@ -31,6 +32,8 @@ pub(super) struct Lane {
     pub route: usize,
     /// Where the policy spreads: when the next message of it has its turn.
     pub spread_next: Timestamp,
+    /// What the holds mean for it.
+    pub held: Held,
     lines: [Line; Queue::ALL.len()],
 }
 
@@ -113,6 +116,11 @@ impl Line {
         self.fence.is_some_and(|fence| place <= fence)
     }
 
+    /// Whether an attempt may have left from this place by now.
+    pub(super) fn may_have_left(&self, place: Place) -> bool {
+        self.fence.max(self.moving_fence).is_some_and(|fence| place <= fence)
+    }
+
     /// The first place that no fence covers, neither one on disk nor one on its way.
     pub(super) fn first_unfenced(&self) -> Option<Place> {
         let covered = self.moving_fence.max(self.fence);
@@ -124,14 +132,21 @@ impl Line {
         }
     }
 
-    /// Where the fence should be moved to, if it is time to.
-    pub(super) fn fence_wanted(&self, now: Timestamp, due: impl Fn(Place) -> Timestamp) -> Option<Place> {
+    /// Where the fence should be moved to, if it is time to. `reach` is how many may leave within [`FENCE_LOW`]: twice that
+    /// much further than what is covered is more than can be tried before the fence is moved again, and whatever a fence
+    /// covers without need is in doubt after a crash.
+    pub(super) fn fence_wanted(&self, now: Timestamp, reach: usize, due: impl Fn(Place) -> Timestamp) -> Option<Place> {
         let first = self.first_unfenced()?;
-        if self.moving_fence.is_some() || due(first) > now.plus(FENCE_LOW) {
+        if self.moving_fence.is_some() || due(first) > now.plus(FENCE_LOW) || self.is_ahead(reach) {
             return None;
         }
         let horizon = now.plus(FENCE_HIGH);
-        self.near.range(first..).copied().take_while(|place| due(*place) <= horizon).last()
+        self.near.range(first..).copied().take(reach * 2).take_while(|place| due(*place) <= horizon).last()
+    }
+
+    /// Whether the fence covers as many as may leave for now.
+    fn is_ahead(&self, reach: usize) -> bool {
+        self.fence.is_some_and(|fence| self.near.range(..=fence).take(reach).count() == reach)
     }
 
     /// What the last crash left in doubt, if something still stands there.
@@ -150,7 +165,7 @@ impl Line {
 
 impl Lane {
     fn new(spec: LaneSpec, policy: Arc<Policy>, route: usize) -> Self {
-        Self { spec, policy, route, spread_next: Timestamp::EPOCH, lines: Default::default() }
+        Self { spec, policy, route, spread_next: Timestamp::EPOCH, held: Held::default(), lines: Default::default() }
     }
 
     pub(super) fn line(&self, queue: Queue) -> &Line {
@@ -171,20 +186,43 @@ impl Lane {
             Queue::Own => self.policy.release(place.order),
             Queue::Retry | Queue::Settling => place.order,
             Queue::Kept => place.order.plus(retention),
+            Queue::Held => Timestamp::MAX,
         }
+    }
+
+    /// How many of a queue may leave within [`FENCE_LOW`], where its route lets so many go.
+    pub(super) fn reach(&self, queue: Queue, route: usize, now: Timestamp) -> usize {
+        match self.spread_step(queue, now) {
+            Some(step) => route.min(1 + (FENCE_LOW.as_secs_f64() / step.as_secs_f64().max(1e-6)) as usize),
+            None => route,
+        }
+    }
+
+    /// The time from one message to the next, where the policy spreads and there still is time.
+    pub(super) fn spread_step(&self, queue: Queue, now: Timestamp) -> Option<Duration> {
+        let line = self.line(queue);
+        let head = line.head().filter(|_| queue == Queue::Anchor && !self.policy.spread.is_zero())?;
+        let end = self.policy.release(self.policy.rule.deadline(head.order));
+        let left = u32::try_from(line.count.max(1)).unwrap_or(u32::MAX);
+        (end > now).then(|| end.since(now) / left)
     }
 
     /// When the pending message at a place is not worth an attempt any more if its route rests.
     pub(super) fn given_up(&self, queue: Queue, place: Place) -> Timestamp {
         let deadline = if queue == Queue::Anchor { self.policy.rule.deadline(place.order) } else { place.order };
-        deadline.plus(self.policy.give_up_after)
+        deadline.max(self.held.until).plus(self.policy.give_up_after)
+    }
+
+    /// Whether a hold keeps back all of a queue.
+    pub(super) fn keeps_back(&self, queue: Queue) -> bool {
+        self.held.all && queue.may_be_held()
     }
 
     /// When the fence of a line has to be moved for its first uncovered place.
-    pub(super) fn fence_due(&self, queue: Queue) -> Option<Timestamp> {
+    pub(super) fn fence_due(&self, queue: Queue, reach: usize) -> Option<Timestamp> {
         let line = self.line(queue);
-        if line.fence_is_moving() {
-            return None; // its arrival on disk wakes us
+        if line.fence_is_moving() || line.is_ahead(reach) {
+            return None; // its arrival on disk wakes us, or what leaves
         }
         let first = line.first_unfenced()?;
         Some(self.due(queue, first, Duration::ZERO).minus(FENCE_LOW))
@@ -217,7 +255,7 @@ impl Lanes {
     ) -> Result<Self, String> {
         let mut lanes = Self::default();
         for (id, spec) in &snapshot.lanes {
-            let waits = |(lane, queue, count): &(LaneId, Queue, u64)| lane == id && *queue != Queue::Kept && *count > 0;
+            let waits = |(lane, queue, count): &(LaneId, Queue, u64)| lane == id && !queue.is_settled() && *count > 0;
             let policy = match policies.get(&spec.use_case) {
                 Some(policy) => Arc::clone(policy),
                 None if snapshot.counts.iter().any(waits) => return Err(spec.use_case.to_string()),
@@ -243,8 +281,8 @@ impl Lanes {
     }
 
     /// A lane that did not exist before: it has nothing in the store.
-    pub(super) fn create(&mut self, id: LaneId, spec: LaneSpec, policy: Arc<Policy>, route: usize) {
-        let mut lane = Lane::new(spec, policy, route);
+    pub(super) fn create(&mut self, id: LaneId, spec: LaneSpec, policy: Arc<Policy>, route: usize, held: Held) {
+        let mut lane = Lane { held, ..Lane::new(spec, policy, route) };
         for line in &mut lane.lines {
             line.complete = true;
             line.tally = Tally::complete();
@@ -263,6 +301,9 @@ impl Lanes {
     /// The lane follows its use case's rule again. Lanes of the same kind may then stand side by side; new messages go to one.
     pub(super) fn unpin(&mut self, id: LaneId) -> Option<LaneSpec> {
         let lane = self.by_id.get_mut(&id)?;
+        if self.ids.get(&lane.spec) == Some(&id) {
+            self.ids.remove(&lane.spec);
+        }
         lane.spec.pinned = None;
         self.ids.entry(lane.spec.clone()).or_insert(id);
         Some(lane.spec.clone())
@@ -286,8 +327,17 @@ impl Lanes {
         self.by_id.get_mut(&id)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (LaneId, &Lane)> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
+        self.by_id.values_mut()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (LaneId, &Lane)> + Clone {
         self.by_id.iter().map(|(id, lane)| (*id, lane))
+    }
+
+    /// The lanes from this one on, in the order of their numbers.
+    pub(super) fn from(&self, id: LaneId) -> impl Iterator<Item = (LaneId, &Lane)> {
+        self.by_id.range(id..).map(|(id, lane)| (*id, lane))
     }
 
     /// The fence of a queue was written under `ticket`, and holds when that is on disk.

@@ -8,12 +8,25 @@
 //!
 //! This room knows the store and the platform by their contracts only; it must not know sled, reqwest or HTTP.
 
+mod books;
+mod chores;
 mod core;
 mod dispatch;
 mod early;
 mod evidence;
+mod export;
+#[cfg(test)]
+mod export_tests;
 mod handle;
+mod hold;
+#[cfg(test)]
+mod hold_tests;
+mod import;
 mod lanes;
+mod latency;
+mod load;
+#[cfg(test)]
+mod load_tests;
 mod pace;
 mod query;
 mod register;
@@ -42,12 +55,16 @@ use crate::model::Answer;
 use crate::platform::Platform;
 use crate::store::{Cursor, Snapshot, Store, StoreError, Ticket};
 
+pub use self::books::{Books, UseCaseBooks};
 pub use self::core::Settings;
+pub use self::export::{ExportHead, ExportItem, ExportLease, ExportSlice, LogSpan, export_store};
 pub use self::handle::{
-    Described, Draft, Evidence, EvidenceEffect, EvidenceKind, Explained, Filter, Forecast, Handle, Lateness,
+    Described, Draft, Evidence, EvidenceEffect, EvidenceKind, Explained, Filter, Forecast, Handle, Lateness, Load,
     OnConflict, Outcomes, Own, Page, Plan, PlannedUseCase, Refusal, RefusalKind, Registered, RouteStatus, StateKind,
     Status, Verb,
 };
+pub use self::hold::{HoldStatus, Which};
+pub use self::import::Imported;
 pub use self::pace::{PaceLimits, RestReason};
 pub use self::retune::Tuning;
 

@@ -1,16 +1,17 @@
 //! How fast requests may leave for one agent and region.
 //!
-//! Three brakes, all on monotonic time: requests in flight, requests per second (GCRA with a rate that adapts), and a rest
-//! while the platform asks for one, refuses everything or does not answer. A rest ends with a single probe, so a platform
-//! that is down costs one request per backoff and not a storm.
+//! Three brakes, all on monotonic time: requests in flight, requests per second (GCRA with a rate that adapts: it goes down on
+//! 429 and on [latency](super::latency) that rises), and a rest while the platform asks for one, refuses everything or does
+//! not answer. A rest ends with a single probe, so a platform that is down costs one request per backoff and not a storm.
 //!
-//! The rate: a 429 among good answers says that the platform's own limit was just passed. The rate goes down at once, comes
+//! A 429 among good answers says that the platform's own limit was just passed. The rate goes down at once, comes
 //! back quickly to a little below where the 429 came, and feels its way from there (as CUBIC does, RFC 9438): most of the time
 //! is spent close to a limit that nobody tells, and a request refused is rare. There is no rest for it: what is urgent would
 //! wait as well.
 
 use std::time::Duration;
 
+use super::latency::Latency;
 use crate::model::{Answer, retry};
 
 /// The rate never falls below this many requests per second.
@@ -18,6 +19,13 @@ const RATE_MIN: f64 = 1.0;
 /// A 429 multiplies the rate by this, at most once per [`DECREASE_EVERY`]: a burst of them is one piece of news.
 const DECREASE: f64 = 0.7;
 const DECREASE_EVERY: Duration = Duration::from_millis(500);
+/// Answers that are slow multiply it by this, more gently and not below this share of the configured rate: a platform that is
+/// merely slow is to be pressed less, but it takes everything it gets.
+const DECREASE_SLOW: f64 = 0.8;
+const SLOW_SHARE_MIN: f64 = 0.1;
+/// That is done once per answer time, since what a decrease brings is not felt sooner; but answers that have become very slow
+/// are not waited for.
+const DECREASE_SLOW_EVERY_MAX: Duration = Duration::from_secs(1);
 /// The rate comes back to this share of what it was when the 429 came,
 const KNEE: f64 = 0.95;
 /// within this time,
@@ -26,7 +34,7 @@ const BACK_WITHIN: Duration = Duration::from_secs(1);
 const FEEL_PER_SECOND: f64 = 0.005;
 /// for so long. If no 429 came, the limit is not there any more,
 const FEEL_FOR: Duration = Duration::from_secs(10);
-/// and the rate grows by this share per second.
+/// and the rate grows by this share per second, as it does after slow answers.
 const INCREASE_PER_SECOND: f64 = 0.05;
 /// Answers 429 in a row, without a good one between them, before the rest.
 const REFUSALS_MAX: u32 = 20;
@@ -95,13 +103,17 @@ pub(super) enum Change {
 #[derive(Debug)]
 pub(super) struct Pace {
     limits: PaceLimits,
-    /// After the last decrease, and when that was.
+    /// As it was at `rate_since`; it grows from there.
     rate: f64,
+    rate_since: Duration,
     decreased_at: Option<Duration>,
-    /// The rate at which the last 429 came.
-    ceiling: f64,
+    /// The rate at which a 429 came, if it was a 429 that lowered it last.
+    ceiling: Option<f64>,
     /// Answers 429 in a row.
     refusals: u32,
+    latency: Latency,
+    /// Answers are slow: nothing of the rate is given back.
+    slow: bool,
     /// GCRA's theoretical arrival time: when the next request would leave if they left evenly.
     next: Duration,
     in_flight: usize,
@@ -125,9 +137,12 @@ impl Pace {
         Self {
             limits,
             rate: f64::from(limits.per_second),
+            rate_since: Duration::ZERO,
             decreased_at: None,
-            ceiling: f64::from(limits.per_second),
+            ceiling: None,
             refusals: 0,
+            latency: Latency::default(),
+            slow: false,
             next: Duration::ZERO,
             in_flight: 0,
             rest: None,
@@ -137,10 +152,8 @@ impl Pace {
 
     /// New limits, from a reload.
     pub(super) fn set_limits(&mut self, limits: PaceLimits) {
-        let most = f64::from(limits.per_second);
         self.limits = limits;
-        // Without a 429 so far, there is nothing to be careful about.
-        self.rate = if self.decreased_at.is_none() { most } else { self.rate.min(most) };
+        self.rate = self.rate.min(f64::from(limits.per_second));
     }
 
     /// May a request leave at `now`?
@@ -165,17 +178,16 @@ impl Pace {
         self.next = self.next.max(now) + Duration::from_secs_f64(1.0 / self.rate(now));
     }
 
-    /// A request is back.
-    pub(super) fn back(&mut self, answer: &Answer, now: Duration, random: u64) -> Change {
+    /// A request that left at `left` is back.
+    pub(super) fn back(&mut self, answer: &Answer, left: Duration, now: Duration, random: u64) -> Change {
         self.in_flight = self.in_flight.saturating_sub(1);
         match answer {
             Answer::TooManyRequests(asked_for) => {
                 self.refusals += 1;
+                let rate = self.rate(now);
                 // What a probe is told says nothing about a rate.
-                if self.rest.is_none() && self.decreased_at.is_none_or(|at| now >= at + DECREASE_EVERY) {
-                    self.ceiling = self.rate(now);
-                    self.rate = (self.ceiling * DECREASE).max(RATE_MIN);
-                    self.decreased_at = Some(now);
+                if self.rest.is_none() && self.decrease(DECREASE, DECREASE_EVERY, RATE_MIN, now) {
+                    self.ceiling = Some(rate);
                 }
                 if asked_for.is_none() && self.refusals < REFUSALS_MAX && self.rest.is_none() {
                     return Change::None;
@@ -193,6 +205,17 @@ impl Pace {
             }
             Answer::Revoked | Answer::NotFound | Answer::Rejected(_) => {
                 (self.failures, self.refusals) = (0, 0);
+                let slow = self.latency.learn(left, now);
+                if slow != self.slow {
+                    (self.rate, self.rate_since, self.slow) = (self.rate(now), now, slow);
+                }
+                if slow {
+                    let every = self.latency.smoothed().clamp(DECREASE_EVERY, DECREASE_SLOW_EVERY_MAX);
+                    let least = f64::from(self.limits.per_second) * SLOW_SHARE_MIN;
+                    if self.decrease(DECREASE_SLOW, every, least, now) {
+                        self.ceiling = None;
+                    }
+                }
                 match self.rest {
                     // Those that were already out when the rest began say nothing about its end.
                     Some(rest) if now >= rest.until => {
@@ -203,6 +226,17 @@ impl Pace {
                 }
             }
         }
+    }
+
+    /// Lowers the rate to a share of itself, unless it was lowered just now; never below `least`, and never raises it.
+    fn decrease(&mut self, share: f64, every: Duration, least: f64, now: Duration) -> bool {
+        if self.decreased_at.is_some_and(|at| now < at + every) {
+            return false;
+        }
+        let rate = self.rate(now);
+        (self.rate, self.rate_since) = ((rate * share).max(least.max(RATE_MIN)).min(rate), now);
+        self.decreased_at = Some(now);
+        true
     }
 
     fn rests(&mut self, reason: RestReason, asked_for: Option<Duration>, now: Duration, random: u64) -> Change {
@@ -244,13 +278,32 @@ impl Pace {
     /// Requests per second that may leave now.
     pub(super) fn rate(&self, now: Duration) -> f64 {
         let most = f64::from(self.limits.per_second);
-        let Some(decreased_at) = self.decreased_at else { return most };
-        let since = now.saturating_sub(decreased_at);
-        let knee = (self.ceiling * KNEE).max(self.rate);
-        let back = since.min(BACK_WITHIN).div_duration_f64(BACK_WITHIN) * (knee - self.rate);
-        let felt = since.saturating_sub(BACK_WITHIN).min(FEEL_FOR).as_secs_f64() * FEEL_PER_SECOND * most;
-        let free = since.saturating_sub(BACK_WITHIN + FEEL_FOR).as_secs_f64() * INCREASE_PER_SECOND * most;
-        (self.rate + back + felt + free).min(most)
+        if self.slow {
+            return self.rate.min(most);
+        }
+        let since = now.saturating_sub(self.rate_since);
+        let grown = match self.ceiling {
+            Some(ceiling) => {
+                let knee = (ceiling * KNEE).max(self.rate);
+                let back = since.min(BACK_WITHIN).div_duration_f64(BACK_WITHIN) * (knee - self.rate);
+                let felt = since.saturating_sub(BACK_WITHIN).min(FEEL_FOR).as_secs_f64() * FEEL_PER_SECOND * most;
+                let free = since.saturating_sub(BACK_WITHIN + FEEL_FOR).as_secs_f64() * INCREASE_PER_SECOND * most;
+                back + felt + free
+            }
+            None => since.as_secs_f64() * INCREASE_PER_SECOND * most,
+        };
+        (self.rate + grown).min(most)
+    }
+
+    /// Requests per second that can be done: what may leave, and what comes back in time to make room for it.
+    pub(super) fn throughput(&self, now: Duration) -> f64 {
+        let room = self.limits.in_flight as f64 / self.latency.smoothed().as_secs_f64().max(1e-3);
+        self.rate(now).min(room)
+    }
+
+    /// How many may leave within `span` at most.
+    pub(super) fn reach(&self, now: Duration, span: Duration) -> usize {
+        ((span + BURST).as_secs_f64() * self.rate(now + span)).ceil() as usize + 1
     }
 
     /// Requests that are out.
@@ -277,7 +330,7 @@ mod tests {
             match pace.permit(now) {
                 Permit::Go => {
                     pace.leaves(now);
-                    pace.back(&Answer::Revoked, now, 0);
+                    pace.back(&Answer::Revoked, now, now, 0);
                     left += 1;
                 }
                 Permit::At(at) => now = at,
@@ -299,12 +352,15 @@ mod tests {
     fn a_429_slows_down_and_quiet_seconds_give_it_back() {
         let mut pace = pace(200);
         pace.leaves(SECOND);
-        let change = pace.back(&Answer::TooManyRequests(Some(SECOND * 2)), SECOND, 0);
+        let change = pace.back(&Answer::TooManyRequests(Some(SECOND * 2)), SECOND, SECOND, 0);
         assert_eq!(change, Change::Rests(RestReason::TooManyRequests, SECOND * 2));
         assert_eq!(pace.permit(SECOND), Permit::At(SECOND * 3));
         pace.leaves(SECOND * 3);
         assert_eq!(pace.permit(SECOND * 3), Permit::WhenBack, "one probe and no more");
-        assert_eq!(pace.back(&Answer::Revoked, SECOND * 3, 0), Change::Resumes(RestReason::TooManyRequests));
+        assert_eq!(
+            pace.back(&Answer::Revoked, SECOND * 3, SECOND * 3, 0),
+            Change::Resumes(RestReason::TooManyRequests)
+        );
         assert!(pace.rate(SECOND) < 141.0);
         assert!((189.0..191.0).contains(&pace.rate(SECOND * 2)), "close to where the 429 came, and not there");
         assert!(pace.rate(SECOND * 60) > 199.0);
@@ -325,7 +381,7 @@ mod tests {
                 let count = &mut counts[usize::try_from(now.as_secs() - 1).unwrap()];
                 let answer = if good { Answer::Revoked } else { Answer::TooManyRequests(None) };
                 *if good { &mut count.0 } else { &mut count.1 } += 1;
-                pace.back(&answer, now, u64::MAX / 2);
+                pace.back(&answer, now - LATENCY, now, u64::MAX / 2);
                 continue;
             }
             match pace.permit(now) {
@@ -363,9 +419,9 @@ mod tests {
         let mut pace = pace(200);
         for _ in 0..50 {
             pace.leaves(SECOND);
-            assert_eq!(pace.back(&Answer::TooManyRequests(None), SECOND, 0), Change::None);
+            assert_eq!(pace.back(&Answer::TooManyRequests(None), SECOND, SECOND, 0), Change::None);
             pace.leaves(SECOND);
-            assert_eq!(pace.back(&Answer::Revoked, SECOND, 0), Change::None);
+            assert_eq!(pace.back(&Answer::Revoked, SECOND, SECOND, 0), Change::None);
         }
         assert_eq!(pace.resting(SECOND), None);
     }
@@ -380,7 +436,7 @@ mod tests {
                 Permit::Go => {
                     pace.leaves(now);
                     sent += 1;
-                    pace.back(&Answer::TooManyRequests(None), now, u64::MAX / 2);
+                    pace.back(&Answer::TooManyRequests(None), now, now, u64::MAX / 2);
                 }
                 Permit::At(at) => now = at,
                 Permit::WhenBack => unreachable!("everything is answered at once"),
@@ -389,7 +445,7 @@ mod tests {
         assert!(sent < 40, "{sent} requests in a minute");
         let now = SECOND * 120;
         pace.leaves(now);
-        assert_eq!(pace.back(&Answer::Revoked, now, 0), Change::Resumes(RestReason::TooManyRequests));
+        assert_eq!(pace.back(&Answer::Revoked, now, now, 0), Change::Resumes(RestReason::TooManyRequests));
         assert!(pace.rate(now) > 130.0, "{}", pace.rate(now));
     }
 
@@ -404,7 +460,7 @@ mod tests {
                 Permit::Go => {
                     pace.leaves(now);
                     sent += 1;
-                    said += u32::from(pace.back(&Answer::NotSent("down".into()), now, u64::MAX) != Change::None);
+                    said += u32::from(pace.back(&Answer::NotSent("down".into()), now, now, u64::MAX) != Change::None);
                 }
                 Permit::At(at) => now = at,
                 Permit::WhenBack => unreachable!("everything is answered at once"),
@@ -419,8 +475,8 @@ mod tests {
         let mut pace = pace(200);
         pace.leaves(SECOND);
         pace.leaves(SECOND);
-        pace.back(&Answer::TooManyRequests(Some(SECOND)), SECOND, 0);
-        assert_eq!(pace.back(&Answer::Revoked, SECOND, 0), Change::None);
+        pace.back(&Answer::TooManyRequests(Some(SECOND)), SECOND, SECOND, 0);
+        assert_eq!(pace.back(&Answer::Revoked, SECOND, SECOND, 0), Change::None);
         assert_eq!(pace.permit(SECOND), Permit::At(SECOND * 2));
     }
 
@@ -429,8 +485,8 @@ mod tests {
         let mut pace = pace(200);
         pace.leaves(SECOND);
         pace.leaves(SECOND);
-        pace.back(&Answer::TooManyRequests(Some(SECOND * 30)), SECOND, 0);
-        assert_eq!(pace.back(&Answer::Lost("reset".into()), SECOND * 2, 0), Change::None, "the same news");
+        pace.back(&Answer::TooManyRequests(Some(SECOND * 30)), SECOND, SECOND, 0);
+        assert_eq!(pace.back(&Answer::Lost("reset".into()), SECOND, SECOND * 2, 0), Change::None, "the same news");
         assert_eq!(pace.permit(SECOND * 3), Permit::At(SECOND * 31));
     }
 
@@ -445,7 +501,7 @@ mod tests {
                     pace.leaves(now);
                     sent += 1;
                     assert!(sent < 20, "a storm");
-                    pace.back(&Answer::TooManyRequests(Some(Duration::ZERO)), now, 0);
+                    pace.back(&Answer::TooManyRequests(Some(Duration::ZERO)), now, now, 0);
                 }
                 Permit::At(at) => now = at,
                 Permit::WhenBack => unreachable!("everything is answered at once"),

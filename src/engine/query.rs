@@ -24,15 +24,16 @@ impl<S: Store> Core<S> {
         let start: Option<Position> = after.map(parse_token).transpose()?;
         let mut page = Page::default();
         let mut looked_at = 0;
-        for (id, lane) in self.lanes.iter() {
+        for (id, lane) in self.lanes.from(start.map_or(LaneId(0), |start| start.lane)) {
             let spec = &lane.spec;
-            let passed = start.is_some_and(|start| id < start.lane);
             let other_agent = filter.agent.as_ref().is_some_and(|agent| *agent != spec.agent);
             let other_case = filter.use_case.as_ref().is_some_and(|use_case| *use_case != spec.use_case);
-            if passed || other_agent || other_case {
+            if other_agent || other_case {
                 continue;
             }
-            for queue in Queue::ALL.into_iter().filter(|queue| may_hold(*queue, filter.state)) {
+            // Of the many lanes there may be most are empty: those cost no read.
+            let holds = |queue: &Queue| lane.line(*queue).count > 0 && may_hold(*queue, filter.state);
+            for queue in Queue::ALL.into_iter().filter(holds) {
                 let mut from = match start.filter(|start| start.lane == id) {
                     Some(start) if queue < start.queue => continue,
                     Some(start) if queue == start.queue => Some(start.place),
@@ -93,7 +94,7 @@ impl<S: Store> Core<S> {
     }
 
     /// What one agent, or the slowest of all, has taken note of.
-    fn acknowledged(&self, agent: Option<&AgentId>) -> Cursor {
+    pub(super) fn acknowledged(&self, agent: Option<&AgentId>) -> Cursor {
         let of = |agent: &AgentId| self.acked.get(agent).copied().unwrap_or(0);
         match agent {
             Some(agent) => of(agent),
@@ -109,7 +110,10 @@ impl<S: Store> Core<S> {
             for queue in Queue::ALL {
                 let line = lane.line(queue);
                 *counts.entry((lane.spec.use_case.clone(), kind(queue))).or_default() += line.count;
-                let Some(head) = line.head().filter(|_| queue != Queue::Kept) else { continue };
+                if queue.is_settled() || !queue.is_timed() || lane.keeps_back(queue) {
+                    continue;
+                }
+                let Some(head) = line.head() else { continue };
                 let due = lane.due(queue, head, self.settings.retention);
                 if due > now.wall {
                     next_due = Some(next_due.map_or(due, |next| next.min(due)));
@@ -130,7 +134,8 @@ impl<S: Store> Core<S> {
         let quantile = |q| std::time::Duration::from_millis(self.lateness.value_at_quantile(q));
         let (p50, p99, max) = (quantile(0.5), quantile(0.99), quantile(1.0));
         let count = self.lateness.len();
-        let route = |route: &super::core::Route| RouteStatus {
+        let route = |(id, route): (usize, &super::core::Route)| RouteStatus {
+            load: self.load_of(id, now),
             agent: route.agent.clone(),
             region: route.region,
             in_flight: route.pace.in_flight(),
@@ -142,21 +147,24 @@ impl<S: Store> Core<S> {
             in_flight: self.flights.len(),
             next_due,
             backlog_age: oldest.map(|oldest| now.wall.since(oldest)).unwrap_or_default(),
-            routes: self.routes.iter().map(route).collect(),
+            routes: self.routes.iter().enumerate().map(route).collect(),
             settled: self.settled.clone(),
             lateness: (count > 0).then_some(Lateness { count, p50, p99, max }),
             last_cursor: self.durable_cursor,
+            lost_outcomes: self.lost_outcomes,
             early_events: self.early.len(),
+            holds: self.holds(),
             config_hash: self.config_hash.clone(),
             store_error: self.store.writable().err().map(|error| error.to_string()),
         }
     }
 }
 
-/// The state of what stands in a queue, but for attempts that are out.
+/// The state of what stands in a queue, but for attempts that are out. What was put aside may also wait for a retry; it counts
+/// as pending.
 fn kind(queue: Queue) -> StateKind {
     match queue {
-        Queue::Anchor | Queue::Own => StateKind::Pending,
+        Queue::Anchor | Queue::Own | Queue::Held => StateKind::Pending,
         Queue::Retry => StateKind::Revoking,
         Queue::Settling => StateKind::Settling,
         Queue::Kept => StateKind::Settled,
@@ -167,7 +175,7 @@ fn kind(queue: Queue) -> StateKind {
 fn may_hold(queue: Queue, state: Option<StateKind>) -> bool {
     match state {
         None => true,
-        Some(StateKind::Revoking) => Queue::ATTEMPTS.contains(&queue),
+        Some(StateKind::Revoking) => Queue::ATTEMPTS.contains(&queue) || queue == Queue::Held,
         Some(state) => kind(queue) == state,
     }
 }

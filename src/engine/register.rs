@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::core::{Batch, Core};
 use super::handle::{Described, Draft, OnConflict, Own, Refusal, Registered, Verb};
+use crate::model::ledger::Cell;
 use crate::model::{
     AgentId, Attempts, Event, Identity, LaneSpec, Policy, Record, Rule, Seen, State, Timestamp, What,
     policy::PLATFORM_KEEPS,
@@ -69,9 +70,7 @@ impl<S: Store> Core<S> {
             traffic_type: draft.traffic_type.unwrap_or(policy.traffic_type),
             pinned: None,
         };
-        if self.lanes.id(&spec).is_none() && self.lanes.len() >= LANES_MAX {
-            return Err(Refusal::unavailable("too many combinations of agent, use case and region are in use"));
-        }
+        self.has_room_for(&spec)?;
         let Some(lane) = self.lane(&spec, batch) else { unreachable!("its use case has a policy: it was just asked") };
         let known = existing.as_ref().map(|(record, _)| record);
         let mut record = Record {
@@ -80,10 +79,12 @@ impl<S: Store> Core<S> {
             phone: draft.phone,
             tags: draft.tags,
             fallback: draft.fallback,
+            time_zone: draft.time_zone,
             registered_at: known.map_or(now, |known| known.registered_at),
             send_time,
             deadline,
             state: State::Pending,
+            held: false,
             attempts: Attempts { unknown: known.is_some_and(|known| known.attempts.unknown), ..Attempts::default() },
             seen: Seen::default(),
             grant: None,
@@ -92,8 +93,18 @@ impl<S: Store> Core<S> {
         };
         record.note(now, if known.is_some() { What::Replaced } else { What::Registered }, None);
         self.stand(existing.as_ref().map(|(_, at)| *at), &record, batch);
+        if existing.is_none() {
+            batch.book(now, &spec.use_case, [(Cell::REGISTERED, 1)]);
+        }
         self.apply_early(&mut record, now, batch);
         Ok(Registered { created: existing.is_none(), message: self.describe(record) })
+    }
+
+    pub(super) fn has_room_for(&self, spec: &LaneSpec) -> Result<(), Refusal> {
+        if self.lanes.id(spec).is_none() && self.lanes.len() >= LANES_MAX {
+            return Err(Refusal::unavailable("too many combinations of agent, use case and region are in use"));
+        }
+        Ok(())
     }
 
     /// What a registration of a known message comes to: `Some` if it stays as it is.
@@ -126,7 +137,7 @@ impl<S: Store> Core<S> {
     }
 
     /// Evidence that came before the message takes effect right after its registration, in the same write.
-    fn apply_early(&mut self, record: &mut Record, now: Timestamp, batch: &mut Batch) {
+    pub(super) fn apply_early(&mut self, record: &mut Record, now: Timestamp, batch: &mut Batch) {
         let Some(early) = self.early.take(&record.identity, record.phone, &mut batch.changes) else { return };
         let event = match early.kind {
             EarlyKind::Delivered => Event::Delivered,
@@ -151,6 +162,13 @@ impl<S: Store> Core<S> {
                 Event::Reschedule(deadline)
             }
         };
+        if verb == Verb::Revoke
+            && record.state == State::Pending
+            && let Some(hold) = self.hold_on(&record)
+        {
+            let (id, hold, of) = (&identity.message_id, hold.id, &hold.of);
+            return Err(Refusal::conflict(format!("message {id:?} is held by hold {hold} ({of}): release that first")));
+        }
         let mut batch = Batch::default();
         let step = self.advance(&mut record, at, event, now, &mut batch);
         self.commit(batch);

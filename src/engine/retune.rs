@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tracing::info;
 
-use super::core::{Batch, Core, Effect, Settings};
+use super::core::{Batch, Core, Settings};
 use super::handle::{Explained, Forecast, Plan, PlannedUseCase, Refusal, RefusalKind};
 use super::lanes::with_rule_of;
 use crate::clock::Now;
@@ -19,8 +19,9 @@ use crate::store::{Change, Store, StoreError};
 
 /// Places counted in one go by the scan that fills the tallies after a start.
 const COUNTED_MAX: usize = 2048;
-/// The wheel's entry for what concerns no route.
-pub(super) const CHORES: usize = usize::MAX;
+
+/// The queues of what waits for its deadline, or would if it were not held.
+const PENDING: [Queue; 3] = [Queue::Anchor, Queue::Own, Queue::Held];
 
 /// What a reload can change while the daemon runs.
 #[derive(Clone, PartialEq, Debug)]
@@ -54,7 +55,8 @@ impl<S: Store> Core<S> {
         let mut rates: BTreeMap<UseCase, f64> = BTreeMap::new();
         for (_, lane) in self.lanes.iter() {
             let name = &lane.spec.use_case;
-            let waiting: u64 = Queue::ALL[..4].iter().map(|queue| lane.line(*queue).count).sum();
+            let waiting: u64 =
+                Queue::ALL.into_iter().filter(|queue| !queue.is_settled()).map(|queue| lane.line(queue).count).sum();
             let Some(after) = tuning.policies.get(name) else {
                 if waiting > 0 {
                     return Err(vanished(name, waiting));
@@ -67,7 +69,7 @@ impl<S: Store> Core<S> {
                 AppliesTo::New => Policy { rule: lane.policy.rule.clone(), ..Policy::clone(after) },
             };
             let row = rows.entry(name.clone()).or_insert_with(|| PlannedUseCase::new(name.clone()));
-            row.pending += lane.line(Queue::Anchor).count + lane.line(Queue::Own).count;
+            row.pending += PENDING.map(|queue| lane.line(queue).count).iter().sum::<u64>();
             for queue in [Queue::Anchor, Queue::Own] {
                 let tally = &lane.line(queue).tally;
                 counting |= !tally.is_complete();
@@ -78,7 +80,7 @@ impl<S: Store> Core<S> {
                         row.shift_ms_min = Some(row.shift_ms_min.map_or(moved.shift_ms, |ms| ms.min(moved.shift_ms)));
                         row.shift_ms_max = Some(row.shift_ms_max.map_or(moved.shift_ms, |ms| ms.max(moved.shift_ms)));
                     }
-                    if moved.after <= now.wall {
+                    if moved.after <= now.wall && !lane.keeps_back(queue) {
                         row.due_at_once += count;
                     }
                 }
@@ -143,9 +145,15 @@ impl<S: Store> Core<S> {
             let name = &lane.spec.use_case;
             let row = forecast.use_cases.entry(name.clone()).or_insert_with(|| vec![0; steps]);
             let later = forecast.later.entry(name.clone()).or_default();
+            let held = forecast.held.entry(name.clone()).or_default();
+            *held += lane.line(Queue::Held).count;
             for queue in [Queue::Anchor, Queue::Own] {
                 let tally = &lane.line(queue).tally;
                 forecast.counting |= !tally.is_complete();
+                if lane.keeps_back(queue) {
+                    *held += lane.line(queue).count;
+                    continue;
+                }
                 for (at, count) in tally.iter() {
                     let due = release(queue, at, &lane.policy);
                     let index = usize::try_from((due.millis() - now.millis()).max(0) / step_ms).unwrap_or(usize::MAX);
@@ -180,30 +188,24 @@ impl<S: Store> Core<S> {
         })
     }
 
-    /// One stride of the scan that fills the tallies after a start. Comes back until all are full.
-    pub(super) fn count_on(&mut self) {
+    /// One stride of the scan that fills the tallies after a start. `false`: all are full.
+    pub(super) fn count_on(&mut self) -> Result<bool, StoreError> {
         let open = self.lanes.iter().find_map(|(id, lane)| {
             let queues = [Queue::Anchor, Queue::Own].into_iter();
             queues.filter_map(|queue| Some((id, queue, lane.line(queue).tally.scan_from()?))).next()
         });
-        let Some((id, queue, from)) = open else { return };
-        let counted = self.count_stride(id, queue, from);
-        let wait = if counted.is_ok() { Duration::ZERO } else { Duration::from_secs(1) };
-        self.effects.push(Effect::Arm(CHORES, wait));
-    }
-
-    fn count_stride(&mut self, id: LaneId, queue: Queue, from: Option<crate::model::Place>) -> Result<(), StoreError> {
+        let Some((id, queue, from)) = open else { return Ok(false) };
         let places = self.store.places(id, queue, from, COUNTED_MAX)?;
         if let Some(lane) = self.lanes.get_mut(id) {
             lane.line_mut(queue).tally.scanned(&places, COUNTED_MAX);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// A message left its queue: where its lane is spread, the next one has its turn when that is due.
     pub(super) fn spread_on(&mut self, left: Position, now: Timestamp) {
-        let Some(lane) = self.lanes.get_mut(left.lane) else { return };
-        if lane.policy.spread.is_zero() || left.queue != Queue::Anchor {
+        let Some(lane) = self.lanes.get_mut(left.lane).filter(|_| left.queue == Queue::Anchor) else { return };
+        if lane.policy.spread.is_zero() {
             return;
         }
         let end = release(Queue::Anchor, left.place.order, &lane.policy);
@@ -226,7 +228,7 @@ impl Moved {
 }
 
 /// When a DELETE is due at the latest.
-fn release(queue: Queue, at: Timestamp, policy: &Policy) -> Timestamp {
+pub(super) fn release(queue: Queue, at: Timestamp, policy: &Policy) -> Timestamp {
     match queue {
         Queue::Anchor => policy.release(policy.rule.deadline(at)),
         _ => policy.release(at),

@@ -195,6 +195,7 @@ pub(super) fn draft(id: &str, use_case: &str) -> Draft {
         traffic_type: None,
         tags: Vec::new(),
         fallback: None,
+        time_zone: None,
         on_conflict: OnConflict::Replace,
     }
 }

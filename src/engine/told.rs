@@ -1,9 +1,15 @@
 //! What agents are told of a message: its outcome, its grant, and the message as it is.
 
-use super::core::{Batch, Core};
+use aws_lc_rs::digest;
+use tracing::warn;
+
+use super::core::{Batch, Core, TRIM_EVERY};
 use super::handle::Described;
-use crate::model::{self, Outcome, Record, Report, Timestamp};
-use crate::store::{Change, Entry, EntryKind, Store};
+use crate::model::{self, Identity, Outcome, Record, Report, Timestamp};
+use crate::store::{Change, Cursor, Entry, EntryKind, Store};
+
+/// Entries looked at for one trim, which takes some thousand; more only where `retention.outcomes` was lowered.
+const LOST_LOOKED_AT_MAX: usize = 65_536;
 
 impl<S: Store> Core<S> {
     /// Adds an entry to the outcome log, and ties the grant to it.
@@ -18,6 +24,12 @@ impl<S: Store> Core<S> {
         };
         if kind != EntryKind::Granted {
             *self.settled.entry(outcome).or_default() += 1;
+        }
+        // It counts under one outcome. What it was may be from before the start, where the counts begin.
+        if let Report::Amended(was) = report
+            && let Some(count) = self.settled.get_mut(&was)
+        {
+            *count = count.saturating_sub(1);
         }
         self.last_cursor += 1;
         // An amendment leaves it where it was handed out: there its acknowledgement is looked for.
@@ -36,22 +48,41 @@ impl<S: Store> Core<S> {
             deadline: record.deadline.unwrap_or(now),
             lateness: record.attempts.lateness,
             grant: record.grant,
-            grant_id: record.grant.map(|_| self.grant_id(record).into()),
+            grant_id: record.grant.map(|_| grant_id(record).into()),
             fallback: record.grant.and(record.fallback.clone()),
             tags: record.tags.clone(),
             detail: if outcome == Outcome::Failed { record.trail.iter().rev().find_map(why) } else { None },
         };
         batch.changes.push(Change::Outcome(self.last_cursor, Box::new(entry)));
-        // Trimmed in strides, so that it does not cost a change for each entry.
         let surplus = self.last_cursor.saturating_sub(self.settings.outcomes_max);
-        if surplus > 0 && self.last_cursor.is_multiple_of(1024) {
+        if surplus > 0 && self.last_cursor.is_multiple_of(TRIM_EVERY) {
+            self.lose_outcomes(surplus);
             batch.changes.push(Change::TrimOutcomes(surplus));
         }
     }
 
-    /// The same for a message's whole life, and for no other message of any store: the idempotency key of its SMS.
-    pub(super) fn grant_id(&self, record: &Record) -> String {
-        format!("{:016x}-{:x}", self.store_id, record.seq)
+    /// Outcomes up to `surplus` have to go. Those that nobody took note of are counted, and said once until somebody does.
+    fn lose_outcomes(&mut self, surplus: Cursor) {
+        let from = std::mem::replace(&mut self.trimmed, surplus).max(self.acknowledged(None)).min(surplus);
+        let going = usize::try_from(surplus - from).unwrap_or(usize::MAX).min(LOST_LOOKED_AT_MAX);
+        // What can't be read is lost in any case, and there is worse to say about such a disk.
+        let entries = if going == 0 { Vec::new() } else { self.store.outcomes(from, going).unwrap_or_default() };
+        let unread = |(cursor, entry): &&(Cursor, Entry)| {
+            *cursor <= surplus && self.acked.get(&entry.identity.agent).is_none_or(|acked| *acked < *cursor)
+        };
+        let lost = entries.iter().filter(unread).count() as u64;
+        if lost > 0 && !self.losing {
+            let agent = entries.iter().find(unread).map(|(_, entry)| &entry.identity.agent);
+            warn!(
+                ?agent,
+                lost,
+                kept = self.settings.outcomes_max,
+                "outcomes are removed that were never acknowledged: let the agent acknowledge what it has read \
+                 (POST /v1/outcomes:ack), or raise [retention] outcomes"
+            );
+        }
+        self.losing = lost > 0;
+        self.lost_outcomes += lost;
     }
 
     pub(super) fn is_acked(&self, record: &Record) -> bool {
@@ -64,9 +95,23 @@ impl<S: Store> Core<S> {
         Described {
             deadline: record.deadline(&lane.policy),
             lane: lane.spec.clone(),
-            grant_id: record.grant.map(|_| self.grant_id(&record)),
+            grant_id: record.grant.map(|_| grant_id(&record)),
             grant_acked: self.is_acked(&record),
+            hold: self.hold_on(&record).cloned(),
             record,
         }
     }
+}
+
+/// The same for a message's whole life, also in a store that takes it over, and for no other message: the idempotency key
+/// of its SMS. An id that is used again after its message was purged is another registration.
+fn grant_id(record: &Record) -> String {
+    let Identity { agent, message_id } = &record.identity;
+    let mut digest = digest::Context::new(&digest::SHA256);
+    digest.update(&(agent.as_str().len() as u64).to_be_bytes());
+    digest.update(agent.as_str().as_bytes());
+    digest.update(&record.registered_at.millis().to_be_bytes());
+    digest.update(message_id.as_str().as_bytes());
+    let half = digest.finish().as_ref().first_chunk().copied().unwrap_or_default();
+    format!("{:032x}", u128::from_be_bytes(half))
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, State};
+use axum::extract::{FromRequestParts, Path, Query, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -16,18 +17,21 @@ use futures_util::stream;
 use http_body_util::{BodyExt as _, Limited};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::batch;
+use super::books;
 use super::desk::Desk;
 use super::events::{self, Unacceptable};
+use super::holds;
 use super::parse;
-use super::signature::ClientTokens;
-use super::tune;
+use super::webhook::{Setup, Webhook};
 use super::wire::{
-    AckView, BatchLine, ErrorBody, ErrorView, EventView, LatenessView, ListView, MessageView, OutcomeView,
-    OutcomesView, RouteView, StatusView,
+    AckView, ErrorBody, ErrorView, EventView, LatenessView, ListView, MessageView, OutcomeView, OutcomesView,
+    RouteView, StatusView,
 };
+use super::{transfer, tune};
 use crate::engine::{EvidenceEffect, Filter, Handle, Refusal, RefusalKind, StateKind, Verb};
 use crate::model::{AgentId, Identity, MessageId, Timestamp, UseCase, time::wire_duration};
 
@@ -39,8 +43,6 @@ const DISCARD_TIME: Duration = Duration::from_secs(5);
 const WAIT_MAX: Duration = Duration::from_secs(60);
 const PAGE_SIZE: usize = 100;
 const PAGE_SIZE_MAX: usize = 1000;
-/// Registrations of a batch that are handed to the engine together.
-const BATCH_CHUNK: usize = 1000;
 /// Batches taken in at once: each may hold its whole body in memory.
 const BATCHES_MAX: usize = 4;
 
@@ -61,7 +63,9 @@ pub struct Gate {
     /// How much may come in.
     pub limits: Limits,
     /// What forwarded pushes may be signed with.
-    pub tokens: ClientTokens,
+    pub pushes: watch::Receiver<Arc<Setup>>,
+    /// For the status, if there is one.
+    pub webhook: Option<Arc<Webhook>>,
     /// For the status.
     pub started_at: Timestamp,
     /// For what concerns the daemon itself.
@@ -73,7 +77,7 @@ pub struct Gate {
 #[derive(Clone)]
 pub(super) struct Shared {
     pub gate: Arc<Gate>,
-    batches: Arc<Semaphore>,
+    pub batches: Arc<Semaphore>,
 }
 
 /// Everything that can be asked.
@@ -81,13 +85,20 @@ pub fn router(gate: Gate) -> Router {
     let shared = Shared { gate: Arc::new(gate), batches: Arc::new(Semaphore::new(BATCHES_MAX)) };
     Router::new()
         .route("/v1/messages", post(register).get(list))
-        .route("/v1/messages:batch", post(register_batch))
+        .route("/v1/messages:batch", post(batch::register))
         .route("/v1/messages/{agent}/{message}", get(get_message).patch(reschedule).post(act))
         .route("/v1/events", post(event))
         .route("/v1/outcomes", get(outcomes))
         .route("/v1/outcomes:ack", post(ack))
+        .route("/v1/holds", post(holds::hold).get(holds::list))
+        .route("/v1/holds:release", post(holds::release))
+        .route("/v1/holds/{hold}", post(holds::act))
+        .route("/v1/export", get(transfer::export))
+        .route("/v1/import", post(transfer::import))
         .route("/v1/status", get(status))
         .route("/v1/forecast", get(tune::forecast))
+        .route("/v1/report", get(books::report))
+        .route("/v1/advice", get(books::advice))
         .route("/v1/plan", post(tune::plan))
         .route("/v1/reload", post(tune::reload))
         .route("/v1/config", get(tune::config))
@@ -101,6 +112,13 @@ pub(super) type Answer = Result<Response, Failure>;
 
 /// Everything that is answered in the error's shape.
 pub(super) struct Failure(ErrorBody);
+
+impl Failure {
+    /// As HTTP has it.
+    pub(super) fn code(&self) -> u16 {
+        self.0.code
+    }
+}
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
@@ -119,7 +137,7 @@ impl IntoResponse for Failure {
     }
 }
 
-fn error(code: u16, status: &'static str, message: &str) -> Failure {
+pub(super) fn error(code: u16, status: &'static str, message: &str) -> Failure {
     Failure(ErrorBody { code, status: Cow::Borrowed(status), message: message.to_owned(), field: None })
 }
 
@@ -150,7 +168,7 @@ pub(super) async fn read_body(mut body: Body, bytes_max: usize) -> Result<Bytes,
 }
 
 /// Lets a client finish writing what nobody wants: one that is cut off sees a broken pipe instead of the answer.
-async fn discard(mut body: Body) {
+pub(super) async fn discard(mut body: Body) {
     let rest = async { while let Some(Ok(_)) = body.frame().await {} };
     // Whoever takes longer is cut off after all.
     let _ = tokio::time::timeout(DISCARD_TIME, rest).await;
@@ -165,67 +183,13 @@ async fn register(State(Shared { gate, .. }): State<Shared>, body: Body) -> Answ
     Ok(json(code, &MessageView::from(registered.message)))
 }
 
-/// Newline-delimited registrations in, one line of answer for each. The whole body is taken in before the first line of
-/// answer leaves: a client that writes everything before it reads anything must not wait for us while we wait for it.
-async fn register_batch(State(Shared { gate, batches }): State<Shared>, body: Body) -> Answer {
-    let Ok(permit) = batches.acquire_owned().await else { return Err(Refusal::unavailable("stopping").into()) };
-    let body = read_body(body, gate.limits.batch_bytes).await?;
-    let lines: Vec<Bytes> = body
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.trim_ascii().is_empty())
-        .map(|line| body.slice_ref(line))
-        .collect();
-    let chunks: Vec<Vec<Bytes>> = lines.chunks(BATCH_CHUNK).map(<[Bytes]>::to_vec).collect();
-    // The permit goes along with the chunks: it is free again when the last line has left.
-    let answers = stream::unfold((chunks.into_iter(), permit), move |(mut chunks, permit)| {
-        let gate = Arc::clone(&gate);
-        async move {
-            let lines = register_chunk(&gate, &chunks.next()?).await;
-            Some((Ok::<_, Infallible>(lines), (chunks, permit)))
-        }
-    });
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(answers)).into_response())
-}
-
-async fn register_chunk(gate: &Gate, lines: &[Bytes]) -> Vec<u8> {
-    let parsed: Vec<_> = lines.iter().map(|line| parse::registration(line)).collect();
-    let drafts: Vec<_> = parsed.iter().filter_map(|draft| draft.as_ref().ok().cloned()).collect();
-    let asked = drafts.len();
-    let mut results = match gate.engine.register(drafts).await {
-        Ok(results) => results.into_iter(),
-        Err(refusal) => vec![Err(refusal); asked].into_iter(),
-    };
-    let mut answer = Vec::with_capacity(lines.len() * 512);
-    for draft in parsed {
-        let result = match draft {
-            Ok(_) => results.next().unwrap_or_else(|| Err(Refusal::unavailable("the engine gave no answer"))),
-            Err(refusal) => Err(refusal),
-        };
-        let line = match result {
-            Ok(done) => BatchLine {
-                code: if done.created { 201 } else { 200 },
-                message: Some(done.message.into()),
-                error: None,
-            },
-            Err(refusal) => {
-                let error = ErrorBody::from(refusal);
-                BatchLine { code: error.code, message: None, error: Some(error) }
-            }
-        };
-        // Writing plain data to memory does not fail.
-        let _ = serde_json::to_writer(&mut answer, &line);
-        answer.push(b'\n');
-    }
-    answer
-}
-
 pub(super) fn identity(agent: &str, message: &str) -> Result<Identity, Refusal> {
     let agent = AgentId::new(agent).map_err(|message| Refusal::invalid("agentId", message))?;
     let message_id = MessageId::new(message).map_err(|message| Refusal::invalid("messageId", message))?;
     Ok(Identity { agent, message_id })
 }
 
-async fn get_message(State(shared): State<Shared>, Path((agent, message)): Path<(String, String)>) -> Answer {
+async fn get_message(State(shared): State<Shared>, Named(agent, message): Named) -> Answer {
     let described = shared.gate.engine.get(identity(&agent, &message)?).await?;
     Ok(json(StatusCode::OK, &MessageView::from(described)))
 }
@@ -236,11 +200,7 @@ struct Patch {
     expire_time: String,
 }
 
-async fn reschedule(
-    State(Shared { gate, .. }): State<Shared>,
-    Path((agent, message)): Path<(String, String)>,
-    body: Body,
-) -> Answer {
+async fn reschedule(State(Shared { gate, .. }): State<Shared>, Named(agent, message): Named, body: Body) -> Answer {
     let identity = identity(&agent, &message)?;
     let body = read_body(body, gate.limits.request_bytes).await?;
     let patch: Patch = serde_json::from_slice(&body).map_err(|error| {
@@ -252,7 +212,7 @@ async fn reschedule(
 }
 
 /// `POST /v1/messages/{agentId}/{messageId}:withdraw`, `:revoke`, `:grant`, `:drop` and `:explain`. An id may hold colons itself: the last one counts.
-async fn act(State(shared): State<Shared>, Path((agent, message)): Path<(String, String)>) -> Answer {
+async fn act(State(shared): State<Shared>, Named(agent, message): Named) -> Answer {
     let (message, verb) = match message.rsplit_once(':') {
         Some((message, "withdraw")) => (message, Verb::Withdraw),
         Some((message, "revoke")) => (message, Verb::Revoke),
@@ -271,8 +231,35 @@ async fn act(State(shared): State<Shared>, Path((agent, message)): Path<(String,
     Ok(json(StatusCode::OK, &MessageView::from(described)))
 }
 
+/// `{agentId}/{messageId}` of a path. What can't be read is refused in the error's shape, and not in axum's words.
+struct Named(String, String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let path = Path::from_request_parts(parts, state).await;
+        let Path((agent, message)) = path.map_err(|wrong| unreadable("path", &wrong.body_text()))?;
+        Ok(Self(agent, message))
+    }
+}
+
 /// Query parameters, each named where it is wrong, and none unknown.
-pub(super) struct Params(pub BTreeMap<String, String>);
+pub(super) struct Params(BTreeMap<String, String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Params {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let query = Query::from_request_parts(parts, state).await;
+        query.map(|Query(params)| Self(params)).map_err(|wrong| unreadable("query", &wrong.body_text()))
+    }
+}
+
+fn unreadable(what: &str, why: &str) -> Failure {
+    let message = format!("the {what} of the URL can't be read: {why}");
+    Refusal { kind: RefusalKind::Invalid, message, field: None }.into()
+}
 
 impl Params {
     fn text(&mut self, name: &str) -> Option<String> {
@@ -308,8 +295,7 @@ fn word<T: DeserializeOwned>(value: &str, expected: &str) -> Result<T, String> {
     serde_json::from_value(value).map_err(|_| format!("one of {expected}"))
 }
 
-async fn list(State(shared): State<Shared>, Query(params): Query<BTreeMap<String, String>>) -> Answer {
-    let mut params = Params(params);
+async fn list(State(shared): State<Shared>, mut params: Params) -> Answer {
     let filter = Filter {
         state: params.with("state", |value| word::<StateKind>(value, "PENDING, REVOKING, SETTLING, SETTLED"))?,
         use_case: params.with("useCase", UseCase::new)?,
@@ -327,7 +313,8 @@ async fn list(State(shared): State<Shared>, Query(params): Query<BTreeMap<String
 async fn event(State(Shared { gate, .. }): State<Shared>, headers: HeaderMap, body: Body) -> Answer {
     let body = read_body(body, gate.limits.request_bytes).await?;
     let signature = headers.get("x-goog-signature").map(|value| value.to_str().unwrap_or_default());
-    let evidence = match events::read(&body, signature, &gate.tokens) {
+    let setup = Arc::clone(&gate.pushes.borrow());
+    let evidence = match events::read(&body, signature, &setup.tokens) {
         Ok(evidence) => evidence,
         Err(Unacceptable::Malformed(refusal)) => return Err(refusal.into()),
         Err(Unacceptable::WrongSignature) => {
@@ -346,8 +333,7 @@ fn cursor(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "a cursor that was given out here, or 0 for the beginning".to_owned())
 }
 
-async fn outcomes(State(Shared { gate, .. }): State<Shared>, Query(params): Query<BTreeMap<String, String>>) -> Answer {
-    let mut params = Params(params);
+async fn outcomes(State(Shared { gate, .. }): State<Shared>, mut params: Params) -> Answer {
     let after = params.with("after", cursor)?;
     let wait = params.with("wait", wire_duration::parse)?.unwrap_or(Duration::ZERO).min(WAIT_MAX);
     let agent = params.with("agentId", AgentId::new)?;
@@ -419,6 +405,9 @@ async fn status(State(Shared { gate, .. }): State<Shared>) -> Answer {
         per_second: route.per_second,
         resting: route.resting.map(|(reason, _)| reason),
         resumes_in: route.resting.map(|(_, wait)| wait),
+        backlog: route.load.map_or(0, |load| load.backlog),
+        done_by: route.load.map(|load| load.done_by),
+        late: route.load.is_some_and(|load| load.late),
     };
     let view = StatusView {
         version: Cow::Borrowed(env!("CARGO_PKG_VERSION")),
@@ -432,8 +421,11 @@ async fn status(State(Shared { gate, .. }): State<Shared>) -> Answer {
         lateness: status.lateness.map(|l| LatenessView { count: l.count, p50: l.p50, p99: l.p99, max: l.max }),
         routes: status.routes.into_iter().map(route).collect(),
         last_cursor: status.last_cursor.to_string(),
+        lost_outcomes: status.lost_outcomes,
         early_events: status.early_events,
+        holds: status.holds.into_iter().map(holds::HoldView::from).collect(),
         store_error: status.store_error,
+        webhook: gate.webhook.as_ref().map(|webhook| webhook.view()),
     };
     Ok(json(StatusCode::OK, &view))
 }

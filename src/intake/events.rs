@@ -18,8 +18,19 @@ struct Envelope {
 }
 
 #[derive(Deserialize)]
-struct Pushed {
+pub(super) struct Pushed {
     data: String,
+}
+
+impl Pushed {
+    /// What is signed.
+    ///
+    /// # Errors
+    /// 400: not base64.
+    pub(super) fn decode(&self) -> Result<Vec<u8>, Refusal> {
+        let not = |error| Refusal::invalid("message.data", format!("not base64: {error}"));
+        BASE64_STANDARD.decode(&self.data).map_err(not)
+    }
 }
 
 /// The union of user and server events. User messages (text, files, suggestions) have no `eventType`, and a `messageId`
@@ -54,9 +65,7 @@ pub(super) fn read(
 ) -> Result<Option<Evidence>, Unacceptable> {
     let malformed = |message: String| Unacceptable::Malformed(Refusal::invalid("message", message));
     let data = match serde_json::from_slice::<Envelope>(body) {
-        Ok(envelope) => BASE64_STANDARD.decode(envelope.message.data).map_err(|error| {
-            Unacceptable::Malformed(Refusal::invalid("message.data", format!("not base64: {error}")))
-        })?,
+        Ok(envelope) => envelope.message.decode().map_err(Unacceptable::Malformed)?,
         Err(_) => body.to_vec(),
     };
     // Whoever may use the socket may also say what was delivered. But a signature that is passed on has to be right.
@@ -73,6 +82,11 @@ pub(super) fn read(
         return Err(malformed("neither an event nor the platform's envelope of one".to_owned()));
     }
     Ok(evidence(event))
+}
+
+/// What authentic data says about a message of ours, if it says anything.
+pub(super) fn of_data(data: &[u8]) -> Option<Evidence> {
+    serde_json::from_slice(data).ok().and_then(evidence)
 }
 
 fn evidence(event: PlatformEvent) -> Option<Evidence> {

@@ -1,17 +1,24 @@
 //! The gate: how agents and events get in, and answers out.
 //!
 //! HTTP/1.1 with JSON on a unix socket, so that no client needs a library of ours. Field names and the JSON mapping are the
-//! platform's own. This room checks that what comes in is well formed, and turns it into what the engine understands; it
+//! platform's own. The platform's events may come straight to a [`webhook`], too. This room checks that what comes in is well formed, and turns it into what the engine understands; it
 //! must not know the store or the platform's client, and decides nothing about messages.
 
 mod api;
+mod batch;
+pub mod books;
 pub mod desk;
 mod events;
+pub mod export;
+pub mod holds;
 mod parse;
 pub mod server;
 pub mod signature;
 pub mod socket;
+mod transfer;
 mod tune;
+pub mod webhook;
 pub mod wire;
 
 pub use api::{Gate, Limits, router};
+pub use transfer::Lines as ExportLines;

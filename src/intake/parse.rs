@@ -1,5 +1,6 @@
 //! From the bytes of a registration to a [`Draft`], with the field named wherever something is wrong.
 
+use jiff::tz::TimeZone;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -31,6 +32,7 @@ struct Fields<'a> {
     message_traffic_type: Option<&'a RawValue>,
     tags: Option<&'a RawValue>,
     fallback: Option<&'a RawValue>,
+    time_zone: Option<&'a RawValue>,
     on_conflict: Option<&'a RawValue>,
     /// Part of the platform's answer to a create, which may be passed on as it is. Not looked at and not kept.
     #[serde(rename = "contentMessage")]
@@ -93,6 +95,7 @@ pub(super) fn registration(body: &[u8]) -> Result<Draft, Refusal> {
         )?,
         tags: tags(fields.tags)?,
         fallback: fallback(fields.fallback)?,
+        time_zone: text(fields.time_zone, "timeZone")?.map(|name| field("timeZone", zone(name))).transpose()?,
         on_conflict: word::<OnConflict>(fields.on_conflict, "onConflict", "one of replace, keep, earliest, reject")?
             .unwrap_or_default(),
     })
@@ -117,6 +120,13 @@ fn malformed(error: &serde_json::Error) -> Refusal {
 
 fn field<T>(name: &'static str, result: Result<T, String>) -> Result<T, Refusal> {
     result.map_err(|message| Refusal::invalid(name, message))
+}
+
+fn zone(name: String) -> Result<Box<str>, String> {
+    match TimeZone::get(&name) {
+        Ok(_) => Ok(name.into()),
+        Err(_) => Err(format!("{name:?} is not the name of a time zone such as Europe/Berlin")),
+    }
 }
 
 fn required<T>(value: Option<T>, name: &'static str) -> Result<T, Refusal> {

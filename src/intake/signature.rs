@@ -1,17 +1,18 @@
 //! Whether a push really comes from the platform: HMAC-SHA512 over the decoded data, keyed with a client token.
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{constant_time, hmac};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 
 /// The client tokens that pushes may be signed with: several, for rotation and for several agents.
 #[derive(Clone, Debug, Default)]
-pub struct ClientTokens(Vec<SecretString>);
+pub struct ClientTokens(Vec<(SecretString, hmac::Key)>);
 
 impl FromIterator<SecretString> for ClientTokens {
     fn from_iter<I: IntoIterator<Item = SecretString>>(tokens: I) -> Self {
-        Self(tokens.into_iter().collect())
+        let key = |token: &SecretString| hmac::Key::new(hmac::HMAC_SHA512, token.expose_secret().as_bytes());
+        Self(tokens.into_iter().map(|token| (token.clone(), key(&token))).collect())
     }
 }
 
@@ -27,8 +28,13 @@ impl ClientTokens {
     /// <https://developers.google.com/business-communications/rcs-business-messaging/guides/integrate/webhooks>
     pub fn verify(&self, data: &[u8], signature: &str) -> bool {
         let Ok(signature) = BASE64_STANDARD.decode(signature) else { return false };
-        let key = |token: &SecretString| hmac::Key::new(hmac::HMAC_SHA512, token.expose_secret().as_bytes());
-        self.0.iter().any(|token| hmac::verify(&key(token), data, &signature).is_ok())
+        self.0.iter().any(|(_, key)| hmac::verify(key, data, &signature).is_ok())
+    }
+
+    /// Whether this is one of the tokens, as the handshake of a webhook asks. Tells nobody how much of it is right.
+    pub fn knows(&self, token: &str) -> bool {
+        let same = |known: &str| constant_time::verify_slices_are_equal(known.as_bytes(), token.as_bytes()).is_ok();
+        self.0.iter().any(|(known, _)| same(known.expose_secret()))
     }
 }
 
@@ -65,6 +71,8 @@ mod tests {
         assert!(!tokens(&["other"]).verify(&data, DELIVERED.1));
         assert!(!tokens(&[TOKEN]).verify(&data, "not base64!"));
         assert!(!tokens(&[TOKEN]).verify(&data, ""));
+        assert!(tokens(&["other", TOKEN]).knows(TOKEN) && !tokens(&["other", TOKEN]).knows(""));
+        assert!(!tokens(&[TOKEN]).knows(&TOKEN[1..]) && !tokens(&[]).knows(""));
         data[7] ^= 1;
         assert!(!tokens(&[TOKEN]).verify(&data, DELIVERED.1));
     }

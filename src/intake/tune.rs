@@ -1,9 +1,7 @@
 //! Routes about policies: what is ahead, why a message has its deadline, what another configuration would do, doing it.
 
-use std::collections::BTreeMap;
-
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::api::{Answer, Params, Shared, identity, json, read_body};
@@ -15,8 +13,7 @@ use crate::model::time::wire_duration;
 /// Spans of a forecast.
 const STEPS_MAX: usize = 1000;
 
-pub(super) async fn forecast(State(shared): State<Shared>, Query(params): Query<BTreeMap<String, String>>) -> Answer {
-    let mut params = Params(params);
+pub(super) async fn forecast(State(shared): State<Shared>, mut params: Params) -> Answer {
     let step = params.with("step", |text| match wire_duration::parse(text) {
         Ok(step) if step.as_secs() >= 10 => Ok(step),
         Ok(_) => Err("at least \"10s\": nothing finer is counted".to_owned()),
@@ -38,12 +35,7 @@ pub(super) async fn explain(shared: &Shared, agent: &str, message: &str) -> Answ
 }
 
 /// The body is the text of a configuration file; `name` is what a report on it calls it.
-pub(super) async fn plan(
-    State(Shared { gate, .. }): State<Shared>,
-    Query(params): Query<BTreeMap<String, String>>,
-    body: Body,
-) -> Answer {
-    let mut params = Params(params);
+pub(super) async fn plan(State(Shared { gate, .. }): State<Shared>, mut params: Params, body: Body) -> Answer {
     let name = params.with("name", |name| Ok(name.to_owned()))?.unwrap_or_else(|| "the plan".to_owned());
     params.end()?;
     let body = read_body(body, gate.limits.request_bytes).await?;

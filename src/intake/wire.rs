@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::holds::HoldView;
 use crate::engine::{
     Described, EvidenceEffect, Explained, Forecast, OnConflict, PlannedUseCase, Refusal, RefusalKind, RestReason,
     StateKind,
@@ -49,6 +50,9 @@ pub struct RegisterRequest {
     /// Anything; comes back with the grant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Box<RawValue>>,
+    /// The recipient's, for quiet hours: a name of the IANA database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
     /// `replace`, `keep`, `earliest` or `reject`.
     pub on_conflict: OnConflict,
 }
@@ -72,6 +76,9 @@ pub struct MessageView {
     /// Words to find it by.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Box<str>>,
+    /// The recipient's time zone, if the agent gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<Box<str>>,
     /// When it was sent.
     pub send_time: Timestamp,
     /// When we heard of it.
@@ -94,6 +101,9 @@ pub struct MessageView {
     /// How long after it was due the first one left.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_duration")]
     pub lateness: Option<Duration>,
+    /// What keeps it from being revoked: already, or when its deadline comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<HoldView>,
     /// Its fallback grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<GrantView>,
@@ -134,7 +144,7 @@ pub struct NoteView {
 
 impl From<Described> for MessageView {
     fn from(described: Described) -> Self {
-        let Described { record, lane, deadline, grant_id, grant_acked } = described;
+        let Described { record, lane, deadline, grant_id, grant_acked, hold } = described;
         let state = StateKind::from(&record);
         let (belief, outcome, settle_time) = match record.state {
             State::Pending | State::Revoking { .. } => (None, None, None),
@@ -157,6 +167,7 @@ impl From<Described> for MessageView {
             region: lane.region,
             message_traffic_type: lane.traffic_type,
             tags: record.tags,
+            time_zone: record.time_zone,
             send_time: record.send_time,
             registered_at: record.registered_at,
             deadline,
@@ -166,13 +177,14 @@ impl From<Described> for MessageView {
             settle_time,
             attempts: record.attempts.count,
             lateness: record.attempts.lateness,
+            hold: hold.map(HoldView::from),
             grant,
             trail: record.trail.into_iter().map(note).collect(),
         }
     }
 }
 
-fn raw(text: Option<Box<str>>) -> Option<Box<RawValue>> {
+pub(super) fn raw(text: Option<Box<str>>) -> Option<Box<RawValue>> {
     text.and_then(|text| RawValue::from_string(text.into()).ok())
 }
 
@@ -324,11 +336,38 @@ pub struct StatusView {
     pub routes: Vec<RouteView>,
     /// The last outcome's cursor.
     pub last_cursor: String,
+    /// Outcomes that were removed since the start (`retention.outcomes`) although nobody had acknowledged them.
+    #[serde(default)]
+    pub lost_outcomes: u64,
     /// Events that wait for their message.
     pub early_events: usize,
+    /// The holds in force.
+    #[serde(default)]
+    pub holds: Vec<HoldView>,
     /// Why registrations are refused, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_error: Option<String>,
+    /// The webhook, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<WebhookView>,
+}
+
+/// The webhook since the start.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WebhookView {
+    /// Where it listens.
+    pub address: String,
+    /// Pushes that were authentic and are taken note of.
+    pub accepted: u64,
+    /// Pushes that were not answered with 200 here.
+    pub refused: u64,
+    /// Passed on, and answered with 200 there.
+    pub forwarded: u64,
+    /// Passed on, and not answered with 200.
+    pub forward_failures: u64,
+    /// Not passed on: too many were waiting for it.
+    pub forward_dropped: u64,
 }
 
 /// How late first DELETEs left.
@@ -365,6 +404,15 @@ pub struct RouteView {
     /// For how long yet.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_duration")]
     pub resumes_in: Option<Duration>,
+    /// DELETEs that are due, or may leave early because they are spread.
+    #[serde(default)]
+    pub backlog: u64,
+    /// When the last of those will have left at the present pace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done_by: Option<Timestamp>,
+    /// Some of them will be more than a minute late then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub late: bool,
 }
 
 /// `GET /v1/forecast`.
@@ -380,14 +428,17 @@ pub struct ForecastView {
     pub use_cases: BTreeMap<UseCase, Vec<u64>>,
     /// Behind the last span, per use case.
     pub later: BTreeMap<UseCase, u64>,
+    /// Kept back by holds, per use case, and in none of the counts above: those whose use case or agent is held, and those with
+    /// a tag whose turn has come.
+    pub held: BTreeMap<UseCase, u64>,
     /// After a start, what is pending is still being counted: the numbers are too low.
     pub counting: bool,
 }
 
 impl From<Forecast> for ForecastView {
     fn from(forecast: Forecast) -> Self {
-        let Forecast { from, step, use_cases, later, counting } = forecast;
-        Self { from, step, use_cases, later, counting }
+        let Forecast { from, step, use_cases, later, held, counting } = forecast;
+        Self { from, step, use_cases, later, held, counting }
     }
 }
 
@@ -593,18 +644,18 @@ impl From<Refusal> for ErrorBody {
     }
 }
 
-mod optional_duration {
+pub(super) mod optional_duration {
     use std::time::Duration;
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
     use super::wire_duration;
 
-    pub(super) fn serialize<S: Serializer>(span: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::intake) fn serialize<S: Serializer>(span: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
         span.map(wire_duration::show).serialize(to)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    pub(in crate::intake) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
         let text = Option::<String>::deserialize(from)?;
         text.map(|text| wire_duration::parse(&text).map_err(de::Error::custom)).transpose()
     }

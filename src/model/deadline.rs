@@ -76,7 +76,7 @@ pub fn human(span: Duration) -> String {
 ///
 /// A time that a forward step of the clocks leaves out counts as the moment just after the gap as far in ("compatible"
 /// in RFC 5545's sense), one that occurs twice as its first occurrence; so each civil day has exactly one cutoff, in order.
-fn next_cutoff(anchor: Timestamp, at: Time, zone: &TimeZone) -> Timestamp {
+pub(super) fn next_cutoff(anchor: Timestamp, at: Time, zone: &TimeZone) -> Timestamp {
     let Ok(start) = jiff::Timestamp::from_millisecond(anchor.millis()) else {
         return Timestamp::MAX;
     };

@@ -41,13 +41,30 @@ pub enum Queue {
     Settling = 3,
     /// Settled and kept for late events, ordered by when it settled.
     Kept = 4,
+    /// Put aside because its turn came while a hold named its tag, ordered by its `sendTime`.
+    Held = 5,
 }
 
 impl Queue {
     /// All of them, in the order of their stored codes.
-    pub const ALL: [Self; 5] = [Self::Anchor, Self::Own, Self::Retry, Self::Settling, Self::Kept];
+    pub const ALL: [Self; 6] = [Self::Anchor, Self::Own, Self::Retry, Self::Settling, Self::Kept, Self::Held];
     /// Those out of which DELETEs leave.
     pub const ATTEMPTS: [Self; 3] = [Self::Anchor, Self::Own, Self::Retry];
+
+    /// Whether what stands in it has its turn when its time comes, and not when somebody says so.
+    pub const fn is_timed(self) -> bool {
+        !matches!(self, Self::Held)
+    }
+
+    /// Whether a hold keeps back what is due in it.
+    pub const fn may_be_held(self) -> bool {
+        matches!(self, Self::Anchor | Self::Own | Self::Retry)
+    }
+
+    /// Whether what stands in it has settled.
+    pub const fn is_settled(self) -> bool {
+        matches!(self, Self::Kept)
+    }
 }
 
 /// A place in a queue. `seq` is given once to each registration and makes places unique among equal instants.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::deadline::human;
-use super::{Rule, Timestamp, TrafficType, UseCase};
+use super::{QuietHours, Rule, Timestamp, TrafficType, UseCase};
 
 /// Undelivered messages are purged by the platform after 30 days; nothing is left to revoke later than that.
 pub const PLATFORM_KEEPS: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -30,6 +30,8 @@ pub struct Policy {
     pub give_up_after: Duration,
     /// How long after the deadline a fallback is still of use.
     pub fallback_until: Duration,
+    /// When no fallback may go out: its message then settles when they are over.
+    pub not_between: Option<QuietHours>,
     /// What becomes of deadlines that passed while the daemon was down.
     pub missed: Missed,
     /// The longest time from send to deadline that an agent may ask for itself.
@@ -52,6 +54,7 @@ impl Policy {
             on_unknown: OnUnknown::default(),
             give_up_after: Duration::from_secs(3600),
             fallback_until: Duration::from_secs(24 * 3600),
+            not_between: None,
             missed: Missed::default(),
             max_ttl: PLATFORM_KEEPS,
             retired: false,

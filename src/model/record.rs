@@ -22,6 +22,8 @@ pub struct Record {
     pub tags: Vec<Box<str>>,
     /// Opaque JSON that is handed back with the grant.
     pub fallback: Option<Box<str>>,
+    /// The recipient's time zone, for quiet hours: a name of the IANA database.
+    pub time_zone: Option<Box<str>>,
     /// When we first heard of it from its agent.
     pub registered_at: Timestamp,
     /// The anchor of its deadline.
@@ -30,6 +32,8 @@ pub struct Record {
     pub deadline: Option<Timestamp>,
     /// Where it is in its life.
     pub state: State,
+    /// It was put aside for a hold, and waits for its release.
+    pub held: bool,
     /// What was tried.
     pub attempts: Attempts,
     /// Evidence that came while an attempt was out.
@@ -80,6 +84,8 @@ pub enum Belief {
     ProbablyDelivered,
     /// It answered 404 after an attempt whose answer we never saw: revoked or delivered.
     Unknown,
+    /// It can't be revoked any more; only quiet hours hold up the grant.
+    Failed,
 }
 
 /// How a message ended.
@@ -184,11 +190,17 @@ pub enum What {
     Amended = 11,
     /// Somebody decided on the grant that was held back: how is in the detail.
     Decided = 12,
+    /// Its turn came, and it was put aside for a hold: which is in the detail.
+    Held = 13,
+    /// No hold keeps it back any more.
+    Released = 14,
+    /// Its SMS may not go out before the quiet hours are over: their end is in the detail.
+    Quiet = 15,
 }
 
 impl What {
     /// All of them, in the order of their stored codes.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Registered,
         Self::Replaced,
         Self::Rescheduled,
@@ -202,10 +214,21 @@ impl What {
         Self::MaybeAttempted,
         Self::Amended,
         Self::Decided,
+        Self::Held,
+        Self::Released,
+        Self::Quiet,
     ];
 }
 
 impl Record {
+    /// Whatever it waits for while it is revoked or settles, it waits no longer than until `latest`.
+    pub fn wait_until(&mut self, latest: Timestamp) {
+        match &mut self.state {
+            State::Revoking { next: until, .. } | State::Settling { until, .. } => *until = (*until).min(latest),
+            State::Pending | State::Settled { .. } => {}
+        }
+    }
+
     /// The deadline that applies.
     pub fn deadline(&self, policy: &Policy) -> Timestamp {
         policy.deadline(self.send_time, self.deadline)
@@ -214,6 +237,7 @@ impl Record {
     /// Where it stands: a function of its state, so that the two can't disagree.
     pub fn position(&self) -> Position {
         let (queue, order) = match (self.state, self.deadline) {
+            (State::Pending | State::Revoking { .. }, _) if self.held => (Queue::Held, self.send_time),
             (State::Pending, None) => (Queue::Anchor, self.send_time),
             (State::Pending, Some(deadline)) => (Queue::Own, deadline),
             (State::Revoking { next, .. }, _) => (Queue::Retry, next),

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 const BASE: Duration = Duration::from_millis(500);
-const CEILING: Duration = Duration::from_secs(60);
+/// No wait is longer.
+pub const CEILING: Duration = Duration::from_secs(60);
 /// Even the luckiest draw waits this long, so that a row of instant failures can't become a busy loop.
 const FLOOR: Duration = Duration::from_millis(100);
 

@@ -11,6 +11,8 @@
 
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use super::record::{Belief, Outcome, Record, State, What};
 use super::{Grant, GrantState, OnUnknown, Policy, Timestamp, retry};
 
@@ -26,6 +28,10 @@ pub enum Event {
     },
     /// Its turn has come, but its lane rests: is there still time to wait?
     Stuck,
+    /// Its turn has come, but a hold keeps it back: this one, in words.
+    PutAside(Box<str>),
+    /// No hold keeps it back any more.
+    Resume,
     /// An attempt is back.
     Answered(Answer),
     /// `DELIVERED`.
@@ -108,6 +114,8 @@ pub struct Input<'a> {
     pub random: u64,
     /// Whether the agent has acknowledged the outcome that carried the grant.
     pub grant_acked: bool,
+    /// Until when a hold kept it back, if one did; the time before does not count against it. Else the epoch.
+    pub held_until: Timestamp,
 }
 
 /// What is to be done after a step.
@@ -141,6 +149,20 @@ pub fn step(record: &mut Record, event: Event, input: Input<'_>) -> Step {
     match event {
         Event::Due { maybe_attempted, moot } => due(record, maybe_attempted, moot, input),
         Event::Stuck => stuck(record, input),
+        Event::PutAside(hold) => match record.state {
+            State::Pending | State::Revoking { in_flight: false, .. } if !record.held => {
+                record.held = true;
+                record.note(input.now, What::Held, Some(hold.into()));
+                STORED
+            }
+            _ => DUPLICATE,
+        },
+        Event::Resume if record.held => {
+            record.held = false;
+            record.note(input.now, What::Released, None);
+            STORED
+        }
+        Event::Resume => DUPLICATE,
         Event::Answered(answer) => answered(record, &answer, input),
         Event::Delivered => delivered(record, What::Delivered, input),
         Event::Read => delivered(record, What::Read, input),
@@ -166,6 +188,8 @@ pub fn step(record: &mut Record, event: Event, input: Input<'_>) -> Step {
         Event::Reschedule(deadline) => match record.state {
             State::Pending => {
                 record.deadline = Some(deadline);
+                // Its turn comes again, and a hold that is still in force is met then.
+                record.held = false;
                 record.note(input.now, What::Rescheduled, Some(deadline.to_string()));
                 STORED
             }
@@ -174,6 +198,9 @@ pub fn step(record: &mut Record, event: Event, input: Input<'_>) -> Step {
         Event::Decide(give) => decide(record, give, input),
     }
 }
+
+/// The least that is later.
+const MOMENT: Duration = Duration::from_millis(1);
 
 const STORED: Step = Step { changed: true, attempt: false, report: None, refused: false, duplicate: false };
 const REFUSED: Step = Step { changed: false, attempt: false, report: None, refused: true, duplicate: false };
@@ -204,7 +231,7 @@ fn due(record: &mut Record, maybe_attempted: bool, moot: bool, input: Input<'_>)
             State::Revoking { next, .. } => next.min(input.policy.release(deadline)),
             _ => input.policy.release(deadline),
         };
-        record.attempts.lateness = Some(input.now.since(asked_for));
+        record.attempts.lateness = Some(input.now.since(asked_for.max(input.held_until)));
     }
     start_revoking(record, input.now, input);
     record.state = State::Revoking { next: input.now, in_flight: true };
@@ -286,7 +313,7 @@ fn answered(record: &mut Record, answer: &Answer, input: Input<'_>) -> Step {
 }
 
 fn out_of_time(record: &Record, at: Timestamp, input: Input<'_>) -> bool {
-    at > record.deadline(input.policy).plus(input.policy.give_up_after)
+    at > record.deadline(input.policy).max(input.held_until).plus(input.policy.give_up_after)
 }
 
 fn delivered(record: &mut Record, what: What, input: Input<'_>) -> Step {
@@ -352,6 +379,7 @@ fn window_ended(record: &mut Record, input: Input<'_>) -> Step {
     match belief {
         Belief::Revoked => settle(record, Outcome::Revoked, input),
         Belief::Unknown => settle(record, Outcome::Unknown, input),
+        Belief::Failed => settle(record, Outcome::Failed, input),
         // No time for a second look: one 404 is all that will ever be known.
         Belief::ProbablyDelivered if out_of_time(record, input.now, input) => settle(record, Outcome::Unknown, input),
         // The second look: had it been delivered, DELIVERED would have come by now.
@@ -365,14 +393,27 @@ fn window_ended(record: &mut Record, input: Input<'_>) -> Step {
 fn settling(record: &mut Record, belief: Belief, input: Input<'_>) -> Step {
     record.deadline = Some(record.deadline(input.policy));
     record.attempts.failures = 0;
+    record.held = false;
     record.state = State::Settling { belief, until: input.now.plus(input.policy.settle) };
     STORED
 }
 
 fn settle(record: &mut Record, outcome: Outcome, input: Input<'_>) -> Step {
     record.deadline = Some(record.deadline(input.policy));
+    record.held = false;
+    let grant = grant(record, outcome, input);
+    if let Some(until) = quiet_until(record, grant, input) {
+        let belief = match outcome {
+            Outcome::Revoked => Belief::Revoked,
+            Outcome::Failed => Belief::Failed,
+            _ => Belief::Unknown,
+        };
+        record.note(input.now, What::Quiet, Some(until.to_string()));
+        record.state = State::Settling { belief, until };
+        return STORED;
+    }
     record.state = State::Settled { outcome, at: input.now };
-    record.grant = grant(record, outcome, input);
+    record.grant = grant;
     Step { report: Some(Report::Settled), ..STORED }
 }
 
@@ -393,6 +434,16 @@ fn decide(record: &mut Record, give: bool, input: Input<'_>) -> Step {
     };
     record.note(input.now, What::Decided, Some(words.to_owned()));
     Step { report: given.then_some(Report::Granted), ..STORED }
+}
+
+/// Until when a grant would have to wait for the end of the quiet hours. The message waits with it: should it arrive in the
+/// night after all, there is no SMS in the morning.
+fn quiet_until(record: &Record, grant: Option<Grant>, input: Input<'_>) -> Option<Timestamp> {
+    let hours = input.policy.not_between.as_ref()?;
+    let grant = grant.filter(|grant| grant.state == GrantState::Offered)?;
+    let zone = record.time_zone.as_deref().and_then(|name| TimeZone::get(name).ok());
+    // One that is of no use any more by then is void, and that can be said at once.
+    hours.end(input.now, zone.as_ref()).map(|end| end.min(grant.until.plus(MOMENT)))
 }
 
 /// The grant that goes with an outcome: one where the message is surely not on the handset, and where that can't be known,

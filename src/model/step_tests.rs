@@ -24,6 +24,7 @@ struct Life {
     policy: Policy,
     now: Timestamp,
     acked: bool,
+    held_until: Timestamp,
 }
 
 impl Life {
@@ -38,16 +39,18 @@ impl Life {
             phone: Phone::new("+12223334444").unwrap(),
             tags: Vec::new(),
             fallback: None,
+            time_zone: None,
             registered_at: sent(),
             send_time: sent(),
             deadline: None,
             state: State::Pending,
+            held: false,
             attempts: Attempts::default(),
             seen: Seen::default(),
             grant: None,
             trail: vec![Note { at: sent(), what: What::Registered, detail: None }],
         };
-        Self { record, policy, now: sent().plus(MINUTE * 10), acked: false }
+        Self { record, policy, now: sent().plus(MINUTE * 10), acked: false, held_until: Timestamp::EPOCH }
     }
 
     /// In the stage of that name, as `show` writes it.
@@ -76,8 +79,8 @@ impl Life {
     }
 
     fn step(&mut self, event: Event) -> Step {
-        let (policy, now) = (&self.policy, self.now);
-        step(&mut self.record, event, Input { policy, now, random: u64::MAX / 2, grant_acked: self.acked })
+        let (policy, now, held_until) = (&self.policy, self.now, self.held_until);
+        step(&mut self.record, event, Input { policy, now, random: u64::MAX / 2, grant_acked: self.acked, held_until })
     }
 
     /// Takes a step and shows what it did.
@@ -200,6 +203,44 @@ fn an_agent_can_change_its_mind_while_the_message_is_pending(
     assert_eq!(Life::in_stage(stage).takes(Event::Withdraw), withdraw);
     assert_eq!(Life::in_stage(stage).takes(Event::RevokeNow), revoke);
     assert_eq!(Life::in_stage(stage).takes(Event::Reschedule(sent().plus(MINUTE * 20))), reschedule);
+}
+
+#[rstest]
+#[case("pending", "pending")]
+#[case("waiting", "waiting")]
+#[case("in flight", "in flight, duplicate")]
+#[case("settling REVOKED", "settling REVOKED, duplicate")]
+#[case("settled REVOKED", "settled REVOKED, duplicate")]
+fn a_hold_puts_aside_what_waits_and_its_release_brings_it_back(#[case] stage: &str, #[case] shown: &str) {
+    let mut life = Life::in_stage(stage);
+    let before = life.record.position();
+    assert_eq!(life.takes(Event::PutAside("hold 7: tag \"spring\"".into())), shown);
+    let aside = !shown.ends_with("duplicate");
+    assert_eq!(life.record.position().queue == Queue::Held, aside);
+    assert!(life.takes(Event::PutAside("hold 8".into())).ends_with("duplicate"));
+    assert_eq!(life.takes(Event::Resume).ends_with("duplicate"), !aside);
+    assert_eq!(life.record.position(), before);
+}
+
+#[test]
+fn what_is_put_aside_leaves_when_it_is_over_or_has_another_deadline() {
+    for event in [Event::Delivered, Event::TtlRevoked, Event::Withdraw, Event::Reschedule(sent().plus(MINUTE * 20))] {
+        let mut life = Life::new();
+        life.takes(Event::PutAside("hold 7".into()));
+        life.takes(event.clone());
+        assert!(!life.record.held && life.record.position().queue != Queue::Held, "{event:?}");
+    }
+}
+
+#[test]
+fn the_time_under_a_hold_counts_neither_as_lateness_nor_against_patience() {
+    let held_until = sent().plus(MINUTE * 600);
+    let mut life = Life { held_until, ..Life::new() }.after(MINUTE * 591);
+    assert_eq!(life.takes(DUE), "in flight, attempt");
+    assert_eq!(life.record.attempts.lateness, Some(MINUTE));
+    assert_eq!(life.takes(lost()), "waiting");
+    life.now = held_until.plus(MINUTE * 61);
+    assert_eq!(life.takes(DUE), "settled FAILED, report");
 }
 
 #[rstest]
@@ -354,6 +395,52 @@ fn a_grant_that_comes_too_late_is_void() {
     }
 }
 
+/// A message whose settle window ends at 18:10 in Berlin, where no SMS may go out from six to eight.
+fn in_quiet_hours(stage: &str) -> Life {
+    let mut life = Life::in_stage(stage);
+    let [from, to] = [18, 20].map(|hour| jiff::civil::time(hour, 0, 0, 0));
+    let zone = jiff::tz::TimeZone::get("Europe/Berlin").unwrap();
+    life.policy.not_between = Some(QuietHours { from, to, zone });
+    life
+}
+
+#[rstest]
+#[case("settling REVOKED", Event::WindowEnded, "settling REVOKED", "settled REVOKED, report")]
+#[case("settling UNKNOWN", Event::WindowEnded, "settling UNKNOWN", "settled UNKNOWN, report")]
+#[case("in flight", rejected(), "settling FAILED", "settled FAILED, report")]
+fn an_sms_waits_for_the_end_of_the_quiet_hours_and_its_message_with_it(
+    #[case] stage: &str,
+    #[case] event: Event,
+    #[case] waits: &str,
+    #[case] ends: &str,
+) {
+    let mut life = in_quiet_hours(stage);
+    assert_eq!((life.takes(event.clone()).as_str(), life.grant()), (waits, None));
+    let State::Settling { until, .. } = life.record.state else { panic!() };
+    assert_eq!(until, Timestamp::parse("2026-11-22T19:00:00Z").unwrap());
+    let mut arrives = Life { record: life.record.clone(), policy: life.policy.clone(), ..life };
+    life.now = until;
+    assert_eq!((life.takes(Event::WindowEnded).as_str(), life.grant()), (ends, Some(GrantState::Offered)));
+    assert_eq!((arrives.takes(Event::Delivered).as_str(), arrives.grant()), ("settled DELIVERED, report", None));
+
+    let mut elsewhere = in_quiet_hours(stage);
+    elsewhere.record.time_zone = Some("America/New_York".into());
+    assert_eq!(elsewhere.takes(event), ends);
+}
+
+#[test]
+fn an_sms_that_is_of_no_use_after_the_quiet_hours_is_void_when_its_time_is_over() {
+    let mut life = in_quiet_hours("settling REVOKED");
+    life.policy.fallback_until = MINUTE * 30;
+    assert_eq!(life.takes(Event::WindowEnded), "settling REVOKED");
+    let State::Settling { until, .. } = life.record.state else { panic!() };
+    life.now = until;
+    assert_eq!(
+        (life.takes(Event::WindowEnded).as_str(), life.grant()),
+        ("settled REVOKED, report", Some(GrantState::Void))
+    );
+}
+
 #[test]
 fn a_message_is_failed_when_its_next_attempt_would_come_past_give_up_after() {
     for answer in [Answer::Lost("".into()), Answer::NotSent("".into())] {
@@ -452,6 +539,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => "[A-C]".prop_map(|name| Event::TtlFailed(name.into())),
         1 => Just(Event::Withdraw),
         1 => Just(Event::RevokeNow),
+        1 => Just(Event::PutAside("hold 7".into())),
+        1 => Just(Event::Resume),
         1 => (0_u64..7200).prop_map(|s| Event::Reschedule(sent().plus(Duration::from_secs(s)))),
     ]
 }

@@ -3,30 +3,43 @@
 //! Builds the request, sends it with a token, and has the answer read. The only thing done twice here is a request that
 //! was refused for its token (401): it never reached a message, so a second one can't be told apart from a first.
 
+use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use reqwest::header::RETRY_AFTER;
-use reqwest::{Certificate, Client, Url};
+use reqwest::{Certificate, Url};
 
-use super::http::{self, Body, Timeouts};
+use super::http::{self, Body, Http, Timeouts};
 use super::token::{Credentials, Token};
 use super::{KeyError, Order, Platform, ServiceKey, answer};
 use crate::clock;
-use crate::model::{Answer, Region};
+use crate::model::{AgentId, Answer, Region};
 
 /// What the operator decides.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
-    /// The service-account key.
-    pub key_file: PathBuf,
+    /// The service-account key for all agents that no account names.
+    pub key_file: Option<PathBuf>,
+    /// Keys that are for some agents only.
+    pub accounts: Vec<Account>,
     /// Where to send requests instead of the region's own host: a sandbox, `http://127.0.0.1:8008`.
     pub endpoint: Option<String>,
     /// Certificates (PEM) to trust besides the system's.
     pub ca_file: Option<PathBuf>,
     /// How long to wait for the network.
     pub timeouts: Timeouts,
+}
+
+/// A service account that speaks for some agents only: a host may serve several partners.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Account {
+    /// Its key.
+    pub key_file: PathBuf,
+    /// For whom it speaks.
+    pub agents: Vec<AgentId>,
 }
 
 /// Why the client can't be made.
@@ -46,11 +59,13 @@ pub enum SetupError {
     Tls(String),
 }
 
-/// The client for the real platform, or a sandbox that speaks like it. Clones share connections and the token.
+/// The client for the real platform, or a sandbox that speaks like it. Clones share connections and tokens.
 #[derive(Clone)]
 pub struct RbmClient {
-    http: Client,
-    credentials: Credentials,
+    http: Http,
+    credentials: Option<Credentials>,
+    /// Each account has its own token, and its own trouble with it: a key that is refused stops its agents and no others.
+    accounts: Arc<HashMap<AgentId, Credentials>>,
     endpoint: Option<String>,
 }
 
@@ -63,13 +78,30 @@ impl RbmClient {
         let endpoint = settings.endpoint.as_deref().map(base).transpose()?;
         let roots = settings.ca_file.as_ref().map(certificates).transpose()?.unwrap_or_default();
         let sandbox = endpoint.as_ref().is_some_and(|base| base.starts_with("http:"));
-        let http = http::client(settings.timeouts, roots, sandbox).map_err(|e| SetupError::Tls(http::reason(&e)))?;
-        ServiceKey::read(&settings.key_file)?;
-        Ok(Self { credentials: Credentials::new(settings.key_file, http.clone()), http, endpoint })
+        let http = Http::new(settings.timeouts, roots, sandbox, clock::now().mono)
+            .map_err(|e| SetupError::Tls(http::reason(&e)))?;
+        let credentials = |key_file: PathBuf| -> Result<Credentials, SetupError> {
+            ServiceKey::read(&key_file)?;
+            Ok(Credentials::new(key_file, http.clone()))
+        };
+        let mut accounts = HashMap::new();
+        for Account { key_file, agents } in settings.accounts {
+            let account = credentials(key_file)?;
+            accounts.extend(agents.into_iter().map(|agent| (agent, account.clone())));
+        }
+        let credentials = settings.key_file.map(credentials).transpose()?;
+        Ok(Self { http, credentials, accounts: accounts.into(), endpoint })
     }
 
     async fn attempt(self, order: Order) -> Answer {
-        let token = match self.credentials.token(clock::wall()).await {
+        let Some(credentials) = self.accounts.get(&order.agent).or(self.credentials.as_ref()) else {
+            return Answer::Unauthorized(
+                "no access token: this agent has no account; name it in the `agents` of a [platform.accounts.NAME], or set \
+                 `credentials` in [platform] for all that are not named"
+                    .into(),
+            );
+        };
+        let token = match credentials.token(clock::wall()).await {
             Ok(token) => token,
             Err(error) => return error.into(),
         };
@@ -77,15 +109,19 @@ impl RbmClient {
         if !matches!(answer, Answer::Unauthorized(_)) {
             return answer;
         }
-        self.credentials.invalidate(&token);
-        match self.credentials.token(clock::wall()).await {
+        credentials.invalidate(&token);
+        match credentials.token(clock::wall()).await {
             Ok(renewed) => self.send(&order, &renewed).await,
             Err(error) => error.into(),
         }
     }
 
     async fn send(&self, order: &Order, token: &Token) -> Answer {
-        let request = self.http.delete(url(self.endpoint.as_deref(), order)).bearer_auth(token.expose());
+        let request = self
+            .http
+            .client(clock::now().mono)
+            .delete(url(self.endpoint.as_deref(), order))
+            .bearer_auth(token.expose());
         let response = match request.send().await {
             Ok(response) => response,
             Err(error) => return answer::broken(&error),
@@ -158,7 +194,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{AgentId, MessageId};
+    use crate::model::MessageId;
     use crate::platform::tests::order;
 
     #[test]

@@ -1,8 +1,9 @@
 //! The HTTP client as this room wants it, and the reading of what may be any bytes at all.
 //!
-//! One client, with one pool of connections and one idea of whom to trust, serves the DELETEs and the token requests.
+//! One client at a time, with one pool of connections and one idea of whom to trust, serves the DELETEs and the token requests.
 
 use std::error::Error;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
@@ -23,17 +24,79 @@ pub struct Timeouts {
     pub request: Duration,
     /// Before an idle connection is closed.
     pub pool_idle: Duration,
+    /// Before connections are replaced by new ones, idle or not.
+    pub life: Duration,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(5), request: Duration::from_secs(10), pool_idle: Duration::from_secs(60) }
+        Self {
+            connect: Duration::from_secs(5),
+            request: Duration::from_secs(10),
+            pool_idle: Duration::from_secs(60),
+            life: Duration::from_secs(300),
+        }
     }
 }
 
-/// Makes the client. `sandbox` is for an endpoint without TLS: it is reached directly, and the token may travel in clear
+/// The connections, in a client that is not kept for long: one that is in use never ends by itself, so it would go on to the
+/// address that DNS had when it was made, whatever has become of that. Clones share them.
+#[derive(Clone)]
+pub(super) struct Http(Arc<Connections>);
+
+struct Connections {
+    make: Box<dyn Fn() -> reqwest::Result<Client> + Send + Sync>,
+    life: Duration,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    client: Client,
+    /// When another one is due, on the monotonic clock.
+    renew: Duration,
+}
+
+impl Http {
+    /// Connects to nothing. For `sandbox` see [`client`].
+    pub(super) fn new(
+        timeouts: Timeouts,
+        roots: Vec<Certificate>,
+        sandbox: bool,
+        now: Duration,
+    ) -> reqwest::Result<Self> {
+        let make = Box::new(move || client(timeouts, roots.clone(), sandbox));
+        let current = Mutex::new(Current { client: make()?, renew: now + timeouts.life });
+        Ok(Self(Arc::new(Connections { make, life: timeouts.life, current })))
+    }
+
+    /// The client to use at `now`. When it is old, another one is made behind the backs of those who use it; its connections
+    /// are closed when the last request on them is done.
+    pub(super) fn client(&self, now: Duration) -> Client {
+        let mut current = self.0.current();
+        if now >= current.renew {
+            // Others go on with the old one meanwhile, and so does everybody if no new one can be made.
+            current.renew = now + self.0.life;
+            let connections = Arc::clone(&self.0);
+            // Reads all the certificates of the system: too long for a thread that drives sockets.
+            tokio::task::spawn_blocking(move || match (connections.make)() {
+                Ok(client) => connections.current().client = client,
+                Err(error) => tracing::warn!("can't make new connections, keeping the old: {}", reason(&error)),
+            });
+        }
+        current.client.clone()
+    }
+}
+
+impl Connections {
+    fn current(&self) -> MutexGuard<'_, Current> {
+        // Each change is a single one, so a panic elsewhere leaves nothing half-changed.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes a client. `sandbox` is for an endpoint without TLS: it is reached directly, and the token may travel in clear
 /// text too; the real platform's never does.
-pub(super) fn client(timeouts: Timeouts, roots: Vec<Certificate>, sandbox: bool) -> reqwest::Result<Client> {
+fn client(timeouts: Timeouts, roots: Vec<Certificate>, sandbox: bool) -> reqwest::Result<Client> {
     let builder = Client::builder()
         .user_agent(concat!("revoked/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(timeouts.connect)

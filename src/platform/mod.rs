@@ -25,7 +25,7 @@ mod token;
 
 use futures_util::future::BoxFuture;
 
-pub use client::{RbmClient, Settings, SetupError};
+pub use client::{Account, RbmClient, Settings, SetupError};
 pub use http::Timeouts;
 pub use key::{KeyError, ServiceKey};
 

@@ -1,4 +1,4 @@
-//! The access token: one for all, fetched by one.
+//! The access token of an account: one for all its agents, fetched by one.
 //!
 //! Thousands of DELETEs a second share a token that lives an hour. It is renewed some minutes early, behind the backs of
 //! those who use it; only when there is none do callers wait, all of them for the same request (its *flight*). A failure is
@@ -13,13 +13,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use reqwest::Client;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::sync::Mutex as Flight;
 
-use super::http::{self, Body};
+use super::http::{self, Body, Http};
 use super::{KeyError, ServiceKey};
+use crate::clock;
 use crate::model::{Answer, Timestamp};
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -57,7 +57,7 @@ pub(super) struct Credentials(Arc<Inner>);
 
 struct Inner {
     key_file: PathBuf,
-    http: Client,
+    http: Http,
     cache: Mutex<Cache>,
     /// Held by the one that asks for a token.
     flight: Arc<Flight<()>>,
@@ -108,7 +108,7 @@ struct Refusal {
 }
 
 impl Credentials {
-    pub(super) fn new(key_file: PathBuf, http: Client) -> Self {
+    pub(super) fn new(key_file: PathBuf, http: Http) -> Self {
         let (cache, flight) = (Mutex::default(), Arc::default());
         Self(Arc::new(Inner { key_file, http, cache, flight }))
     }
@@ -171,7 +171,7 @@ impl Credentials {
             signed.await.map_err(|_| TokenError::unavailable("shutting down"))?.map_err(TokenError::refused)?;
 
         let form = [("grant_type", GRANT_TYPE), ("assertion", assertion.expose_secret())];
-        let response = match self.0.http.post(&token_uri).form(&form).send().await {
+        let response = match self.0.http.client(clock::now().mono).post(&token_uri).form(&form).send().await {
             Ok(response) => response,
             Err(error) => return Err(TokenError::unavailable(format!("no answer from {}", http::reason(&error)))),
         };

@@ -20,22 +20,22 @@ use minicbor::{Decode, Encode};
 use super::tree::Bytes;
 use super::{EarlyEvent, EarlyKind, Entry, EntryKind, StoreError};
 use crate::model::{
-    AgentId, Attempts, Belief, Grant, GrantState, Identity, LaneId, LaneSpec, MessageId, Note, Outcome, Phone,
-    Position, Record, Region, Seen, State, Timestamp, TrafficType, UseCase, What,
+    AgentId, Attempts, Belief, Grant, GrantState, Hold, Identity, LaneId, LaneSpec, MessageId, Note, Outcome, Phone,
+    Position, Record, Region, Seen, Selector, State, Timestamp, TrafficType, UseCase, What,
 };
 
 /// The version of all values this program writes, and the newest it reads.
 pub(super) const VERSION: u8 = 1;
 
 // Codes are places in these: append only.
-const BELIEFS: [Belief; 3] = [Belief::Revoked, Belief::ProbablyDelivered, Belief::Unknown];
+const BELIEFS: [Belief; 4] = [Belief::Revoked, Belief::ProbablyDelivered, Belief::Unknown, Belief::Failed];
 const GRANTS: [GrantState; 4] = [GrantState::Offered, GrantState::Held, GrantState::Withdrawn, GrantState::Void];
 const ENTRIES: [EntryKind; 3] = [EntryKind::Settled, EntryKind::Amended, EntryKind::Granted];
 const EARLY: [EarlyKind; 3] = [EarlyKind::TtlRevoked, EarlyKind::Read, EarlyKind::Delivered];
 
 fn code<T: PartialEq>(all: &[T], value: &T) -> u8 {
     let place = all.iter().position(|other| other == value).expect("the tables above name every variant");
-    u8::try_from(place).expect("no table has more than 12 lines")
+    u8::try_from(place).expect("no table has more than 100 lines")
 }
 
 fn of_code<T: Copy>(all: &[T], code: u8) -> Result<T, StoreError> {
@@ -48,6 +48,10 @@ fn empty<T>(all: &[T]) -> bool {
 
 const fn zero(bits: &u8) -> bool {
     *bits == 0
+}
+
+const fn no(flag: &bool) -> bool {
+    !*flag
 }
 
 /// A record; lane and `seq` stand in its key, its agent in the lane table. Instants are milliseconds.
@@ -83,6 +87,11 @@ struct StoredRecord<'a> {
     #[b(11)]
     #[cbor(skip_if = "empty")]
     trail: Vec<StoredNote<'a>>,
+    #[n(12)]
+    #[cbor(skip_if = "no")]
+    held: bool,
+    #[b(20)]
+    time_zone: Option<&'a str>,
 }
 
 #[derive(Encode, Decode)]
@@ -200,6 +209,29 @@ pub(super) struct StoredEarly<'a> {
     kind: u8,
 }
 
+/// A hold, in the journal.
+#[derive(Encode, Decode)]
+pub(super) struct StoredHold<'a> {
+    #[b(0)]
+    of: StoredSelector<'a>,
+    #[b(1)]
+    reason: Option<&'a str>,
+    #[n(2)]
+    since: i64,
+    #[n(3)]
+    released: Option<i64>,
+}
+
+#[derive(Encode, Decode)]
+pub(super) struct StoredSelector<'a> {
+    #[b(0)]
+    use_case: Option<&'a str>,
+    #[b(1)]
+    agent: Option<&'a str>,
+    #[b(2)]
+    tag: Option<&'a str>,
+}
+
 /// The rest of a value, if its version is one we read.
 pub(super) fn body(value: &[u8]) -> Result<&[u8], StoreError> {
     match value.split_first() {
@@ -280,6 +312,8 @@ pub(super) fn encode_record(record: &Record) -> Bytes {
                 detail: note.detail.as_deref(),
             })
             .collect(),
+        time_zone: record.time_zone.as_deref(),
+        held: record.held,
     })
 }
 
@@ -302,6 +336,7 @@ pub(super) fn decode_record(
         phone: Phone::from_digits(stored.phone),
         tags: stored.tags.iter().copied().map(boxed).collect(),
         fallback: stored.fallback.map(boxed),
+        time_zone: stored.time_zone.map(boxed),
         registered_at: after_sent(stored.registered),
         send_time: Timestamp::from_millis(stored.send_time),
         deadline: stored.deadline.map(Timestamp::from_millis),
@@ -315,6 +350,7 @@ pub(super) fn decode_record(
                 State::Settled { outcome: of_code(&Outcome::ALL, outcome)?, at: Timestamp::from_millis(at) }
             }
         },
+        held: stored.held,
         attempts: stored.attempts.as_ref().map_or_else(Attempts::default, |attempts| Attempts {
             count: attempts.count,
             failures: attempts.failures,
@@ -426,6 +462,45 @@ impl<'a> StoredEarly<'a> {
             phone: Phone::from_digits(self.phone),
             at: Timestamp::from_millis(self.at),
             kind: of_code(&EARLY, self.kind)?,
+        })
+    }
+}
+
+impl<'a> StoredHold<'a> {
+    pub(super) fn of(hold: &'a Hold) -> Self {
+        Self {
+            of: StoredSelector::of(&hold.of),
+            reason: hold.reason.as_deref(),
+            since: hold.since.millis(),
+            released: hold.released.map(Timestamp::millis),
+        }
+    }
+
+    pub(super) fn read(&self, id: u64) -> Result<Hold, StoreError> {
+        Ok(Hold {
+            id,
+            of: self.of.read()?,
+            reason: self.reason.map(boxed),
+            since: Timestamp::from_millis(self.since),
+            released: self.released.map(Timestamp::from_millis),
+        })
+    }
+}
+
+impl<'a> StoredSelector<'a> {
+    fn of(selector: &'a Selector) -> Self {
+        Self {
+            use_case: selector.use_case.as_ref().map(UseCase::as_str),
+            agent: selector.agent.as_ref().map(AgentId::as_str),
+            tag: selector.tag.as_deref(),
+        }
+    }
+
+    fn read(&self) -> Result<Selector, StoreError> {
+        Ok(Selector {
+            use_case: self.use_case.map(UseCase::new).transpose().map_err(corrupt)?,
+            agent: self.agent.map(AgentId::new).transpose().map_err(corrupt)?,
+            tag: self.tag.map(boxed),
         })
     }
 }

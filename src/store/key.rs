@@ -123,10 +123,11 @@ mod tests {
     use super::*;
 
     fn key() -> impl Strategy<Value = Key> {
-        let position = (any::<u32>(), 0..5usize, 0..i64::MAX, any::<u64>()).prop_map(|(lane, queue, order, seq)| {
-            let place = Place { order: Timestamp::from_millis(order), seq };
-            Position { lane: LaneId(lane), queue: Queue::ALL[queue], place }
-        });
+        let position =
+            (any::<u32>(), 0..Queue::ALL.len(), 0..i64::MAX, any::<u64>()).prop_map(|(lane, queue, order, seq)| {
+                let place = Place { order: Timestamp::from_millis(order), seq };
+                Position { lane: LaneId(lane), queue: Queue::ALL[queue], place }
+            });
         prop_oneof![
             position.prop_map(Key::Record),
             any::<[u8; 16]>().prop_map(|hash| Key::Identity(IdentityHash(hash))),

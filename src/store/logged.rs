@@ -6,11 +6,12 @@
 
 use minicbor::{Decode, Encode, Encoder};
 
-use super::codec::{self, StoredEarly, StoredLane, corrupt};
+use super::codec::{self, StoredEarly, StoredHold, StoredLane, corrupt};
 use super::key::{IdentityHash, POSITION_BYTES, position_bytes, read_position};
 use super::tree::Bytes;
 use super::{Change, Cursor, EarlyEvent, StoreError};
-use crate::model::{AgentId, Identity, LaneId, LaneSpec, Place, Position, Queue, Timestamp};
+use crate::model::ledger::{Cell, Counts, Hour};
+use crate::model::{AgentId, Hold, Identity, LaneId, LaneSpec, Place, Position, Queue, Timestamp, UseCase};
 
 /// See [`Change`].
 #[derive(Clone, Debug)]
@@ -19,11 +20,16 @@ pub(super) enum Logged {
     Put { from: Option<Position>, at: Position, hash: IdentityHash, record: Bytes },
     Remove { at: Position, hash: IdentityHash },
     Outcome(Cursor, Bytes),
+    ContinueLog(u64, Cursor),
     TrimOutcomes(Cursor),
     Acked(AgentId, Cursor),
     Fence(LaneId, Queue, Option<Place>),
     Early(EarlyEvent),
     EarlyGone(Identity),
+    Booked(Hour, UseCase, Counts),
+    Unbooked(Hour),
+    Hold(Hold),
+    HoldGone(u64),
 }
 
 /// Its bytes: an array of the code and the fields.
@@ -56,6 +62,16 @@ pub(super) enum StoredChange<'a> {
     Early(#[b(0)] StoredEarly<'a>),
     #[n(8)]
     EarlyGone(#[b(0)] &'a str, #[b(1)] &'a str),
+    #[n(9)]
+    Hold(#[n(0)] u64, #[b(1)] StoredHold<'a>),
+    #[n(10)]
+    HoldGone(#[n(0)] u64),
+    #[n(20)]
+    Booked(#[n(0)] u32, #[b(1)] &'a str, #[n(2)] Vec<(u16, i64)>),
+    #[n(21)]
+    Unbooked(#[n(0)] u32),
+    #[n(22)]
+    ContinueLog(#[n(0)] u64, #[n(1)] u64),
 }
 
 impl From<Change> for Logged {
@@ -70,11 +86,16 @@ impl From<Change> for Logged {
             },
             Change::Remove { identity, at } => Self::Remove { at, hash: IdentityHash::of(&identity) },
             Change::Outcome(cursor, entry) => Self::Outcome(cursor, codec::encode_entry(&entry)),
+            Change::ContinueLog { store_id, after } => Self::ContinueLog(store_id, after),
             Change::TrimOutcomes(cursor) => Self::TrimOutcomes(cursor),
             Change::Acked(agent, cursor) => Self::Acked(agent, cursor),
             Change::Fence(lane, queue, place) => Self::Fence(lane, queue, place),
             Change::Early(event) => Self::Early(event),
             Change::EarlyGone(identity) => Self::EarlyGone(identity),
+            Change::Booked(hour, use_case, counts) => Self::Booked(hour, use_case, counts),
+            Change::Unbooked(before) => Self::Unbooked(before),
+            Change::Hold(hold) => Self::Hold(hold),
+            Change::HoldGone(id) => Self::HoldGone(id),
         }
     }
 }
@@ -89,6 +110,7 @@ impl Logged {
             }
             Self::Remove { at, hash } => StoredChange::Remove(position_bytes(at), hash.0),
             Self::Outcome(cursor, entry) => StoredChange::Outcome(*cursor, entry),
+            Self::ContinueLog(store_id, after) => StoredChange::ContinueLog(*store_id, *after),
             Self::TrimOutcomes(cursor) => StoredChange::TrimOutcomes(*cursor),
             Self::Acked(agent, cursor) => StoredChange::Acked(agent.as_str(), *cursor),
             Self::Fence(lane, queue, place) => {
@@ -96,6 +118,13 @@ impl Logged {
             }
             Self::Early(event) => StoredChange::Early(StoredEarly::of(event)),
             Self::EarlyGone(identity) => StoredChange::EarlyGone(identity.agent.as_str(), identity.message_id.as_str()),
+            Self::Booked(hour, use_case, counts) => {
+                let counts = counts.iter().map(|(cell, n)| (cell.0, n)).collect();
+                StoredChange::Booked(hour.0, use_case.as_str(), counts)
+            }
+            Self::Unbooked(before) => StoredChange::Unbooked(before.0),
+            Self::Hold(hold) => StoredChange::Hold(hold.id, StoredHold::of(hold)),
+            Self::HoldGone(id) => StoredChange::HoldGone(*id),
         }
     }
 }
@@ -114,6 +143,7 @@ impl TryFrom<StoredChange<'_>> for Logged {
             },
             StoredChange::Remove(at, hash) => Self::Remove { at: read_position(&at)?, hash: IdentityHash(hash) },
             StoredChange::Outcome(cursor, entry) => Self::Outcome(cursor, entry.into()),
+            StoredChange::ContinueLog(store_id, after) => Self::ContinueLog(store_id, after),
             StoredChange::TrimOutcomes(cursor) => Self::TrimOutcomes(cursor),
             StoredChange::Acked(agent, cursor) => Self::Acked(AgentId::new(agent).map_err(corrupt)?, cursor),
             StoredChange::Fence(lane, queue, place) => Self::Fence(
@@ -123,6 +153,14 @@ impl TryFrom<StoredChange<'_>> for Logged {
             ),
             StoredChange::Early(event) => Self::Early(event.read()?),
             StoredChange::EarlyGone(agent, message_id) => Self::EarlyGone(codec::identity(agent, message_id)?),
+            StoredChange::Booked(hour, use_case, counts) => Self::Booked(
+                Hour(hour),
+                UseCase::new(use_case).map_err(corrupt)?,
+                counts.into_iter().map(|(cell, n)| (Cell(cell), n)).collect(),
+            ),
+            StoredChange::Unbooked(before) => Self::Unbooked(Hour(before)),
+            StoredChange::Hold(id, hold) => Self::Hold(hold.read(id)?),
+            StoredChange::HoldGone(id) => Self::HoldGone(id),
         })
     }
 }

@@ -25,7 +25,11 @@ impl MemoryStore {
         }
         Snapshot {
             counts: counts.into_iter().map(|((lane, queue), count)| (lane, queue, count)).collect(),
-            next_seq: self.records.keys().map(|position| position.place.seq + 1).max().unwrap_or(1),
+            next_seq: self
+                .records
+                .keys()
+                .map(|position| position.place.seq + 1)
+                .fold(self.snapshot.next_seq.max(1), u64::max),
             ..self.snapshot.clone()
         }
     }
@@ -49,9 +53,10 @@ impl MemoryStore {
                 self.identities.remove(&identity);
             }
             Change::Outcome(cursor, entry) => {
-                known.last_cursor = cursor;
+                known.last_cursor = known.last_cursor.max(cursor);
                 self.outcomes.insert(cursor, *entry);
             }
+            Change::ContinueLog { store_id, after } => (known.store_id, known.last_cursor) = (store_id, after),
             Change::TrimOutcomes(cursor) => self.outcomes = self.outcomes.split_off(&(cursor + 1)),
             Change::Acked(agent, cursor) => {
                 known.acked.retain(|(other, _)| *other != agent);
@@ -65,6 +70,14 @@ impl MemoryStore {
                 known.early.retain(|other| other.identity != event.identity);
                 known.early.push(event);
             }
+            Change::Booked(hour, use_case, counts) => known.ledger.book(hour, &use_case, counts.iter()),
+            Change::Unbooked(before) => known.ledger.forget(before),
+            Change::Hold(hold) => {
+                known.holds.retain(|other| other.id != hold.id);
+                known.next_seq = known.next_seq.max(hold.id + 1);
+                known.holds.push(hold);
+            }
+            Change::HoldGone(id) => known.holds.retain(|hold| hold.id != id),
             Change::EarlyGone(identity) => known.early.retain(|event| event.identity != identity),
         }
     }

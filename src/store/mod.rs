@@ -27,7 +27,10 @@ mod young;
 
 pub use disk::{Options as StoreOptions, SledStore};
 
-use crate::model::{Identity, LaneId, LaneSpec, Outcome, Phone, Place, Position, Queue, Record, Timestamp, UseCase};
+use crate::model::ledger::{Counts, Hour, Ledger};
+use crate::model::{
+    Hold, Identity, LaneId, LaneSpec, Outcome, Phone, Place, Position, Queue, Record, Timestamp, UseCase,
+};
 
 /// The number of a batch: 1, 2, 3, … in the order of appending.
 pub type Ticket = u64;
@@ -64,8 +67,15 @@ pub enum Change {
         /// Where it stood.
         at: Position,
     },
-    /// The next entry of the outcome log.
+    /// The next entry of the outcome log; in an import also one that was left out before.
     Outcome(Cursor, Box<Entry>),
+    /// The outcome log goes on where another store's began, behind that entry. Only where there is no log yet.
+    ContinueLog {
+        /// Whose log it is.
+        store_id: u64,
+        /// The entry before its first one.
+        after: Cursor,
+    },
     /// Entries up to this one are not needed any more.
     TrimOutcomes(Cursor),
     /// An agent has taken note of all outcomes up to this one.
@@ -76,6 +86,14 @@ pub enum Change {
     Early(EarlyEvent),
     /// That evidence was applied, or is too old.
     EarlyGone(Identity),
+    /// Entries in the books.
+    Booked(Hour, UseCase, Counts),
+    /// The books before that hour are not needed any more.
+    Unbooked(Hour),
+    /// A hold is as it says from now on.
+    Hold(Hold),
+    /// That hold is of no consequence any more.
+    HoldGone(u64),
 }
 
 /// Evidence that came before its message. At most one is kept per message: the strongest.
@@ -92,7 +110,8 @@ pub struct EarlyEvent {
 }
 
 /// What an early event says.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[repr(u8)]
 pub enum EarlyKind {
     /// The platform's own ttl took the message.
@@ -151,7 +170,7 @@ pub enum EntryKind {
 /// What a store knows when it is opened: little, and none of it grows with the messages.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Snapshot {
-    /// Random and made with the store; keeps grant ids of two hosts apart.
+    /// Random and made with the store: which outcome log this is. A store that continues the log of another has its id.
     pub store_id: u64,
     /// The lanes.
     pub lanes: Vec<(LaneId, LaneSpec)>,
@@ -165,8 +184,12 @@ pub struct Snapshot {
     pub acked: Vec<(crate::model::AgentId, Cursor)>,
     /// Evidence that waits for its message.
     pub early: Vec<EarlyEvent>,
+    /// Holds, in force and released.
+    pub holds: Vec<Hold>,
     /// How many records stand in each queue.
     pub counts: Vec<(LaneId, Queue, u64)>,
+    /// The books.
+    pub ledger: Ledger,
 }
 
 /// Why a store can't do what it is asked to.

@@ -13,7 +13,8 @@ use super::logged::{Logged, StoredChange, read_queue};
 use super::tree::Bytes;
 use super::young::Young;
 use super::{Cursor, EarlyEvent, Snapshot, StoreError, codec};
-use crate::model::{AgentId, Identity, LaneId, LaneSpec, Place, Position, Queue};
+use crate::model::ledger::Ledger;
+use crate::model::{AgentId, Hold, Identity, LaneId, LaneSpec, Place, Position, Queue};
 
 /// The facts that do not grow with messages. A [`Snapshot`], ready to be changed.
 #[derive(Clone, Default, Debug)]
@@ -29,7 +30,9 @@ pub(super) struct Facts {
     fences: BTreeMap<(LaneId, Queue), Place>,
     acked: BTreeMap<AgentId, Cursor>,
     early: BTreeMap<Identity, EarlyEvent>,
+    holds: BTreeMap<u64, Hold>,
     counts: BTreeMap<(LaneId, Queue), u64>,
+    ledger: Ledger,
 }
 
 /// [`Facts`] as they stand at the head of a journal.
@@ -48,7 +51,7 @@ struct StoredHead<'a> {
     trimmed: u64,
     #[n(5)]
     counts: Vec<(u32, u8, u64)>,
-    /// Lanes, fences, acknowledgements and early events, as the changes that make them.
+    /// Lanes, fences, acknowledgements, early events, holds and the books, as the changes that make them.
     #[b(6)]
     others: Vec<StoredChange<'a>>,
 }
@@ -69,7 +72,9 @@ impl Facts {
             last_cursor: self.last_cursor,
             acked: self.acked.iter().map(|(agent, cursor)| (agent.clone(), *cursor)).collect(),
             early: self.early.values().cloned().collect(),
+            holds: self.holds.values().cloned().collect(),
             counts: self.counts.iter().map(|((lane, queue), count)| (*lane, *queue, *count)).collect(),
+            ledger: self.ledger.clone(),
         }
     }
 
@@ -79,7 +84,9 @@ impl Facts {
         let fences = self.fences.iter().map(|((lane, queue), place)| Logged::Fence(*lane, *queue, Some(*place)));
         let acked = self.acked.iter().map(|(agent, cursor)| Logged::Acked(agent.clone(), *cursor));
         let early = self.early.values().cloned().map(Logged::Early);
-        let others: Vec<_> = lanes.chain(fences).chain(acked).chain(early).collect();
+        let books = self.ledger.pages().map(|(hour, of, page)| Logged::Booked(hour, of.clone(), page.clone()));
+        let holds = self.holds.values().cloned().map(Logged::Hold);
+        let others: Vec<_> = lanes.chain(fences).chain(acked).chain(early).chain(holds).chain(books).collect();
         let head = StoredHead {
             store_id: self.store_id,
             serial: self.serial,
@@ -122,13 +129,23 @@ impl Facts {
                 *self.counts.entry((at.lane, at.queue)).or_default() += 1;
             }
             Logged::Remove { at, .. } => self.left(at),
-            Logged::Outcome(cursor, _) => self.last_cursor = *cursor,
+            Logged::Outcome(cursor, _) => self.last_cursor = self.last_cursor.max(*cursor),
+            Logged::ContinueLog(store_id, after) => {
+                (self.store_id, self.last_cursor, self.trimmed) = (*store_id, *after, *after);
+            }
             Logged::TrimOutcomes(cursor) => self.trimmed = self.trimmed.max(*cursor),
             Logged::Acked(agent, cursor) => drop(self.acked.insert(agent.clone(), *cursor)),
             Logged::Fence(lane, queue, Some(place)) => drop(self.fences.insert((*lane, *queue), *place)),
             Logged::Fence(lane, queue, None) => drop(self.fences.remove(&(*lane, *queue))),
             Logged::Early(event) => drop(self.early.insert(event.identity.clone(), event.clone())),
             Logged::EarlyGone(identity) => drop(self.early.remove(identity)),
+            Logged::Booked(hour, use_case, counts) => self.ledger.book(*hour, use_case, counts.iter()),
+            Logged::Unbooked(before) => self.ledger.forget(*before),
+            Logged::Hold(hold) => {
+                self.next_seq = self.next_seq.max(hold.id.saturating_add(1));
+                self.holds.insert(hold.id, hold.clone());
+            }
+            Logged::HoldGone(id) => drop(self.holds.remove(id)),
         }
     }
 
@@ -174,7 +191,9 @@ impl State {
             Logged::Outcome(cursor, entry) => young.put(Key::Outcome(cursor), entry, false),
             // What the runs hold of them is hidden by the mark, and left out when they are merged.
             Logged::TrimOutcomes(cursor) => young.trim_outcomes(cursor),
-            Logged::Lane(..) | Logged::Acked(..) | Logged::Fence(..) | Logged::Early(_) | Logged::EarlyGone(_) => {}
+            Logged::Lane(..) | Logged::ContinueLog(..) | Logged::Acked(..) | Logged::Fence(..) | Logged::Booked(..) => {
+            }
+            Logged::Early(_) | Logged::EarlyGone(_) | Logged::Hold(_) | Logged::HoldGone(_) | Logged::Unbooked(_) => {}
         }
     }
 }

@@ -49,7 +49,14 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts it and returns when it is ready.
     pub(crate) async fn start(config: &Path) -> Daemon {
-        let mut child = command("run", config).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        Daemon::start_in(config, &[]).await
+    }
+
+    /// The same with more in its environment.
+    pub(crate) async fn start_in(config: &Path, environment: &[(&str, &str)]) -> Daemon {
+        let mut command = command("run", config);
+        let mut child =
+            command.envs(environment.iter().copied()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = File::from(child.stderr.take().unwrap().into_owned_fd().unwrap());
         let log = Arc::new(watch::Sender::new(String::new()));
         // A thread rather than a task: in a panic no task runs any more, and the last lines are the ones that matter.

@@ -41,6 +41,26 @@ async fn a_request_that_is_never_answered_is_sent_again() {
 }
 
 #[tokio::test]
+async fn what_says_nothing_about_a_message_is_tried_again_until_something_does() {
+    let mut rig = Rig::start().await;
+    let faults = [
+        (json!({"kind": "serverError", "status": 500}), 500),
+        (json!({"kind": "reset"}), 0),
+        (json!({"kind": "garbage"}), 200),
+        (json!({"kind": "redirect"}), 302),
+        (json!({"kind": "hugeBody"}), 200),
+    ];
+    for (fault, code) in faults {
+        let kind = fault["kind"].as_str().unwrap().to_owned();
+        rig.order("faults", crate::rig::with(fault, json!({"messageId": kind}))).await;
+        rig.send(&kind, "otp").await;
+        let outcome = rig.outcome().await;
+        assert_eq!((&outcome["messageId"], &outcome["outcome"]), (&json!(kind), &json!("REVOKED")), "{outcome}");
+        assert_eq!(deletes(&rig.book(&kind)), [code, 200], "{kind}");
+    }
+}
+
+#[tokio::test]
 async fn what_the_platform_will_never_accept_fails_with_its_words() {
     let mut rig = Rig::start().await;
     rig.order("faults", json!({"kind": "badRequest"})).await;

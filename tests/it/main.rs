@@ -6,9 +6,11 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod daemon;
+mod peer;
 mod rig;
 
 mod batch;
+mod books;
 mod change;
 mod check;
 mod conflict;
@@ -16,10 +18,15 @@ mod crash;
 mod deadline;
 mod evidence;
 mod forms;
+mod hold;
 mod list;
 mod lost_answer;
 mod outcomes;
 mod pace;
+mod proxy;
 mod refusals;
 mod stop;
+mod transfer;
 mod two_daemons;
+mod webhook;
+mod webhook_tee;

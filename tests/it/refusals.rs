@@ -88,6 +88,10 @@ async fn a_wrong_question_is_refused_by_the_name_of_its_parameter() {
     ] {
         assert_eq!(rig.post(path, body).await.0, 400, "{path} {body}");
     }
+    for path in ["/v1/messages?state=%FF%FE", "/v1/messages/shop/%FF", "/v1/forecast?step=%FF"] {
+        let (code, answer) = rig.get(path).await;
+        assert_eq!((code, &answer["error"]["status"]), (400, &json!("INVALID_ARGUMENT")), "{path}: {answer}");
+    }
     assert_eq!(rig.get("/v1/lunch").await.1["error"]["status"], "NOT_FOUND");
     assert_eq!(rig.post("/v1/status", "").await.0, 405);
     assert_eq!(rig.get("/v1/messages/shop/m1").await.0, 404);

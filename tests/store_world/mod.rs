@@ -9,9 +9,10 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use revoked::model::ledger::{Cell, Hour};
 use revoked::model::{
-    AgentId, Attempts, Belief, Grant, GrantState, Identity, LaneId, LaneSpec, MessageId, Note, Outcome, Phone, Place,
-    Position, Queue, Record, Region, Seen, State, Timestamp, TrafficType, UseCase, What,
+    AgentId, Attempts, Belief, Grant, GrantState, Hold, Identity, LaneId, LaneSpec, MessageId, Note, Outcome, Phone,
+    Place, Position, Queue, Record, Region, Seen, Selector, State, Timestamp, TrafficType, UseCase, What,
 };
 use revoked::store::{
     Change, EarlyEvent, EarlyKind, Entry, EntryKind, SledStore, Snapshot, Store, StoreError, StoreOptions as Options,
@@ -81,7 +82,16 @@ impl World {
     fn change(&mut self) -> Option<Change> {
         self.now += self.random.i64(0..50);
         match self.random.u32(0..100) {
-            0..40 => Some(self.register()),
+            0..38 => Some(self.register()),
+            38..40 => {
+                let hour = Hour(self.random.u32(0..20));
+                if self.random.u8(0..4) == 0 {
+                    return Some(Change::Unbooked(hour));
+                }
+                let use_case = lane(self.random.u32(0..LANES)).1.use_case;
+                let counts = (0..3).map(|_| (Cell(self.random.u16(..)), self.random.i64(-3..9))).collect();
+                Some(Change::Booked(hour, use_case, counts))
+            }
             40..65 => self.step(),
             65..85 => self.remove(),
             85..91 => Some(self.outcome()),
@@ -95,11 +105,22 @@ impl World {
                 let queue = Queue::ATTEMPTS[self.random.usize(0..3)];
                 Some(Change::Fence(LaneId(self.random.u32(0..LANES)), queue, self.random.bool().then_some(place)))
             }
-            97..99 => {
+            97 => {
                 let identity = self.identity(LaneId(0));
                 self.early.push(identity.clone());
                 let kind = [EarlyKind::TtlRevoked, EarlyKind::Read, EarlyKind::Delivered][self.random.usize(0..3)];
                 Some(Change::Early(EarlyEvent { identity, phone: self.phone(), at: self.instant(), kind }))
+            }
+            99 => {
+                let (id, released) = (self.random.u64(1..9), self.random.bool());
+                let of = Selector {
+                    use_case: self.random.bool().then(|| lane(0).1.use_case),
+                    agent: self.random.bool().then(|| lane(1).1.agent),
+                    tag: self.random.bool().then(|| "tag-1".into()),
+                };
+                let (since, reason) = (self.instant(), self.random.bool().then(|| "too early".into()));
+                let hold = Hold { id, of, reason, since, released: released.then(|| self.instant()) };
+                Some(if self.random.u8(0..3) == 0 { Change::HoldGone(id) } else { Change::Hold(hold) })
             }
             _ => self.random.choice(self.early.clone()).map(Change::EarlyGone),
         }
@@ -114,6 +135,7 @@ impl World {
             seq,
             phone: self.phone(),
             tags: (0..self.random.usize(0..3)).map(|n| format!("tag-{n}").into()).collect(),
+            time_zone: self.random.bool().then(|| "Asia/Tokyo".into()),
             fallback: self
                 .random
                 .bool()
@@ -122,6 +144,7 @@ impl World {
             send_time: self.instant(),
             deadline: (self.random.u8(0..4) == 0).then(|| self.instant()),
             state: State::Pending,
+            held: false,
             attempts: Attempts::default(),
             seen: Seen::default(),
             grant: None,
@@ -137,6 +160,7 @@ impl World {
         let (at, other) = (self.instant(), self.instant());
         let record = self.live.get_mut(&seq)?;
         let from = record.position();
+        record.held = self.random.bool();
         match self.random.u8(0..6) {
             0 => record.state = State::Pending,
             1 => record.state = State::Revoking { next: at, in_flight: false },

@@ -13,7 +13,8 @@ use crate::bench;
 use crate::model::AgentId;
 
 pub(super) use options::{
-    By, ForecastArgs, ListArgs, MessageRef, OneMessage, OutcomesArgs, RegisterArgs, RescheduleArgs,
+    AdviseArgs, By, ForecastArgs, HoldArgs, ListArgs, MessageRef, OneMessage, OutcomesArgs, RegisterArgs, ReleaseArgs,
+    ReportArgs, RescheduleArgs, SelectorArgs,
 };
 
 /// Ask the daemon that revokes undelivered RCS messages
@@ -103,6 +104,29 @@ Examples:
   revokectl reschedule my-bot promo-9 --at 2026-12-31T23:59:59+09:00")]
     #[command(override_usage = "revokectl reschedule <AGENT> <MESSAGE> <--at <TIME>|--in <DURATION>>")]
     Reschedule(RescheduleArgs),
+    /// Let deadlines pass without revoking, until the hold is released
+    #[command(after_help = "\
+All that is given must match, and what is registered later is held as well. A
+held message may still be delivered or withdrawn; DELETEs that are already out
+are not called back.
+
+Examples:
+  revokectl hold --use-case promotion --reason 'prolonged, ask marketing'
+  revokectl hold --agent my-bot --tag spring")]
+    Hold(HoldArgs),
+    /// End a hold: what is overdue leaves at once, within the pace
+    #[command(after_help = "\
+The time under a hold does not count: neither for give_up_after nor as lateness.
+
+Examples:
+  revokectl release 1042
+  revokectl release --agent my-bot --tag spring")]
+    Release(ReleaseArgs),
+    /// Show the holds in force, and how many messages wait for them
+    #[command(after_help = "\
+Example:
+  revokectl holds")]
+    Holds,
     /// Hand in delivery events of the platform
     #[command(after_help = "\
 Takes the decoded event or the platform's whole push envelope: a single one over
@@ -155,6 +179,24 @@ Examples:
 
 What is overdue is in the first bar.")]
     Forecast(ForecastArgs),
+    /// Show what became of messages: outcomes, DELETEs, SMS grants
+    #[command(after_help = "\
+Examples:
+  revokectl report
+  revokectl report --since 2h --json | jq .useCases.otp.grants
+
+What happened is kept by the hour, for eight days.")]
+    Report(ReportArgs),
+    /// Show how long deliveries take, and what another ttl would mean
+    #[command(after_help = "\
+A message that was revoked at its deadline tells that it had not arrived until
+then, and no more. The curve takes such messages for what they are (Kaplan and
+Meier), so it can be trusted up to the longest ttl that was in force.
+
+Examples:
+  revokectl advise --use-case otp
+  revokectl advise --since 2h --json | jq .useCases.otp.ttls")]
+    Advise(AdviseArgs),
     /// Show what another configuration would do; changes nothing
     #[command(after_help = "\
 Shows each use case before and after, how many pending deadlines move and how
@@ -201,6 +243,39 @@ Examples:
   revokectl bench pairs --seconds 300 --pending 1000000
   revokectl bench herd --promotions 1000000 --json | jq .otpLateness")]
     Bench(bench::Args),
+    /// Write out everything the daemon keeps, as lines of JSON
+    #[command(after_help = "\
+All of it as of one instant, while the daemon goes on: messages, outcomes, what
+was acknowledged. The last line is a trailer: a file without it is cut off.
+Phone numbers are in it, so the file is its owner's only.
+
+Examples:
+  revokectl export --output backup.ndjson
+  revokectl export | zstd > backup.ndjson.zst
+
+To move to another host, stop the daemon and use `revoked export` there: a
+daemon that runs goes on revoking what it has exported.")]
+    Export {
+        /// Where to; appears when it is whole [default: standard output]
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Take over what an export holds; what is here already is left as it is
+    #[command(after_help = "\
+Lines that are refused are named, harm no other, and make the exit code 1. An
+import that broke off can be done again: what is here is passed over.
+
+Examples:
+  revokectl import backup.ndjson
+  zstd -dc backup.ndjson.zst | revokectl import -
+
+Every use case needs its policy here. Outcomes, acknowledgements and grants go
+only into a store that has no outcomes yet: import before agents use it.")]
+    Import {
+        /// The export; - is standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Show how the daemon is doing
     #[command(after_help = "\
 Examples:
@@ -255,6 +330,10 @@ mod tests {
             "revokectl get bot a/b",
             "revokectl plan new.toml",
             "revokectl forecast --by second",
+            "revokectl hold",
+            "revokectl hold --reason x",
+            "revokectl release",
+            "revokectl release 7 --tag spring",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }

@@ -69,6 +69,9 @@ pub(in crate::ctl) struct OneMessage {
     /// Comes back with the SMS grant, as it is
     #[arg(long, value_name = "JSON", value_parser = json)]
     pub(in crate::ctl) fallback: Option<Box<RawValue>>,
+    /// The recipient's time zone, for quiet hours [default: the use case's]
+    #[arg(long, value_name = "ZONE")]
+    pub(in crate::ctl) time_zone: Option<String>,
     /// What to do if it is registered already [default: replace]
     #[arg(
         long,
@@ -98,6 +101,42 @@ pub(in crate::ctl) struct ListArgs {
     /// Not more than this many [default: 100 in a table, all with --json]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(in crate::ctl) limit: Option<u64>,
+}
+
+/// Which messages; all that is given must match.
+#[derive(Debug, Default, Args)]
+#[group(id = "of", required = true, multiple = true)]
+pub(in crate::ctl) struct SelectorArgs {
+    /// Of this use case
+    #[arg(long, value_name = "NAME", value_parser = UseCase::new)]
+    pub(in crate::ctl) use_case: Option<UseCase>,
+    /// Of this agent
+    #[arg(long, value_parser = AgentId::new)]
+    pub(in crate::ctl) agent: Option<AgentId>,
+    /// With this tag
+    #[arg(long)]
+    pub(in crate::ctl) tag: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::ctl) struct HoldArgs {
+    #[command(flatten)]
+    pub(in crate::ctl) of: SelectorArgs,
+    /// Why, for whoever wonders later
+    #[arg(long, value_name = "WORDS")]
+    pub(in crate::ctl) reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "revokectl release <HOLD>\n       revokectl release [--use-case <NAME>] [--agent <AGENT>] [--tag <TAG>]"
+)]
+pub(in crate::ctl) struct ReleaseArgs {
+    /// Its number
+    #[arg(value_name = "HOLD", group = "of", conflicts_with_all = ["use_case", "agent", "tag"])]
+    pub(in crate::ctl) id: Option<u64>,
+    #[command(flatten)]
+    pub(in crate::ctl) of: SelectorArgs,
 }
 
 #[derive(Debug, Args)]
@@ -140,6 +179,23 @@ pub(in crate::ctl) struct ForecastArgs {
     /// What each bar is: half an hour of minutes, a day of hours, or 30 days
     #[arg(long, value_name = "SPAN", value_enum, default_value_t = By::Minute)]
     pub(in crate::ctl) by: By,
+    /// Only of this use case
+    #[arg(long, value_name = "NAME", value_parser = UseCase::new)]
+    pub(in crate::ctl) use_case: Option<UseCase>,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::ctl) struct ReportArgs {
+    /// How far back, such as 2h or 7d
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "24h")]
+    pub(in crate::ctl) since: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::ctl) struct AdviseArgs {
+    /// How far back, such as 2h or 7d
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "7d")]
+    pub(in crate::ctl) since: Duration,
     /// Only of this use case
     #[arg(long, value_name = "NAME", value_parser = UseCase::new)]
     pub(in crate::ctl) use_case: Option<UseCase>,

@@ -1,6 +1,7 @@
 //! What the platform does to a DELETE, and what we make of it.
 
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER, USER_AGENT};
 use tokio::io::AsyncReadExt;
 
@@ -34,11 +35,16 @@ async fn a_404_is_not_found_when_the_platform_says_so() {
 }
 
 #[tokio::test]
-async fn a_429_brings_its_wait_in_either_form() {
+async fn a_429_brings_its_wait_in_each_form_and_garbage_is_no_wish() {
     let limited = |wait: String| move || ([(RETRY_AFTER, wait.clone())], error(429, "slow down")).into_response();
     assert_eq!(answer_to(|| error(429, "slow down")).await, Answer::TooManyRequests(None));
     let thirty = answer_to(limited("30".to_owned())).await;
     assert_eq!(thirty, Answer::TooManyRequests(Some(Duration::from_secs(30))));
+    let huge = answer_to(limited("999999999999999999999999".to_owned())).await;
+    assert_eq!(huge, Answer::TooManyRequests(Some(Duration::from_secs(3600))));
+    for garbage in ["", "soon", "-1", "1.5", "Sun, 32 Foo 2026 25:00:00 GMT"] {
+        assert_eq!(answer_to(limited(garbage.to_owned())).await, Answer::TooManyRequests(None), "{garbage:?}");
+    }
 
     let at = crate::clock::wall().plus(Duration::from_secs(120)).to_chrono();
     let date = answer_to(limited(at.format("%a, %d %b %Y %H:%M:%S GMT").to_string())).await;
@@ -79,9 +85,7 @@ async fn a_401_in_spite_of_a_new_token_is_unauthorized_after_two_requests() {
 async fn a_request_without_an_answer_in_time_is_lost() {
     let fake = Fake::new(|_, _| None).await;
     let timeouts = Timeouts { request: Duration::from_millis(300), ..Timeouts::default() };
-    let settings =
-        Settings { key_file: fake.key_file.clone(), endpoint: Some(fake.url.clone()), ca_file: None, timeouts };
-    let answer = RbmClient::new(settings).unwrap().revoke(order()).await;
+    let answer = RbmClient::new(Settings { timeouts, ..fake.settings() }).unwrap().revoke(order()).await;
     assert!(matches!(&answer, Answer::Lost(words) if words.contains("no answer in time from 127.0.0.1")), "{answer:?}");
     assert_eq!(fake.deletes(), 1);
 }
@@ -153,13 +157,54 @@ async fn an_endless_body_is_read_to_its_bound_only() {
 }
 
 #[tokio::test]
+async fn a_huge_body_of_good_json_is_not_read_to_its_end() {
+    let answer = answer_to(|| answered(200, Box::leak(format!("{{\"x\":\"{}\"}}", "y".repeat(1 << 20)).into()))).await;
+    assert_eq!(answer, Answer::Lost("HTTP 200: garbage answer".into()));
+}
+
+#[tokio::test]
+async fn connections_are_replaced_in_time_so_that_dns_is_asked_again() {
+    for (life, connections) in [(Duration::from_secs(300), 1), (Duration::ZERO, 4)] {
+        let peers = Arc::new(std::sync::Mutex::new(std::collections::BTreeSet::new()));
+        let seen = Arc::clone(&peers);
+        let fake = Fake::new(move |_, request| {
+            let ConnectInfo(peer) = request.extensions().get::<ConnectInfo<std::net::SocketAddr>>().unwrap();
+            seen.lock().unwrap().insert(*peer);
+            Some(answered(200, "{}"))
+        })
+        .await;
+        let timeouts = Timeouts { life, ..Timeouts::default() };
+        let client = RbmClient::new(Settings { timeouts, ..fake.settings() }).unwrap();
+        let renewed = async {
+            loop {
+                for _ in 0..8 {
+                    assert_eq!(client.revoke(order()).await, Answer::Revoked);
+                }
+                if peers.lock().unwrap().len() >= connections {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), renewed).await.expect("new connections");
+        let used = peers.lock().unwrap().len();
+        assert!(if life.is_zero() { used >= connections } else { used == connections }, "{used} connections");
+    }
+}
+
+#[tokio::test]
 async fn setting_up_names_what_is_wrong() {
     let fake = Fake::new(|_, _| None).await;
-    let good =
-        Settings { key_file: fake.key_file.clone(), endpoint: None, ca_file: None, timeouts: Timeouts::default() };
+    let good = Settings { endpoint: None, ..fake.settings() };
     assert!(RbmClient::new(good.clone()).is_ok());
     for (settings, told) in [
-        (Settings { key_file: "/nowhere".into(), ..good.clone() }, "there is no key file /nowhere"),
+        (Settings { key_file: Some("/nowhere".into()), ..good.clone() }, "there is no key file /nowhere"),
+        (
+            Settings {
+                accounts: vec![Account { key_file: "/gone".into(), agents: vec![order().agent] }],
+                ..good.clone()
+            },
+            "there is no key file /gone",
+        ),
         (Settings { endpoint: Some("nonsense".into()), ..good.clone() }, "\"nonsense\" is not an endpoint"),
         (Settings { ca_file: Some("/nowhere.pem".into()), ..good.clone() }, "certificates in /nowhere.pem: No such"),
         (Settings { ca_file: Some(fake.key_file), ..good }, "key.json: there are none"),

@@ -75,7 +75,9 @@ impl Fake {
         let app = Router::new()
             .route("/v1/phones/{phone}/agentMessages/{id}", delete(handler(&deletes, Arc::new(on_delete))))
             .route("/token", post(handler(&tokens, Arc::new(on_token))));
-        tokio::spawn(async move { axum::serve(listener, app).await });
+        tokio::spawn(async move {
+            axum::serve(listener, app.into_make_service_with_connect_info::<std::net::SocketAddr>()).await
+        });
 
         let files = tempfile::tempdir().unwrap();
         let key_file = files.path().join("key.json");
@@ -89,14 +91,17 @@ impl Fake {
 
     /// A client with this server's tokens for another endpoint.
     fn client_of(&self, endpoint: &str) -> RbmClient {
-        let timeouts = Timeouts { request: Duration::from_secs(2), ..Timeouts::default() };
-        RbmClient::new(Settings {
-            key_file: self.key_file.clone(),
-            endpoint: Some(endpoint.to_owned()),
+        RbmClient::new(Settings { endpoint: Some(endpoint.to_owned()), ..self.settings() }).unwrap()
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            key_file: Some(self.key_file.clone()),
+            accounts: Vec::new(),
+            endpoint: Some(self.url.clone()),
             ca_file: None,
-            timeouts,
-        })
-        .unwrap()
+            timeouts: Timeouts { request: Duration::from_secs(2), ..Timeouts::default() },
+        }
     }
 
     fn deletes(&self) -> usize {

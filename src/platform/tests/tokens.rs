@@ -17,7 +17,10 @@ fn now() -> Timestamp {
 
 impl Fake {
     fn credentials(&self) -> Credentials {
-        Credentials::new(self.key_file.clone(), http::client(Timeouts::default(), Vec::new(), true).unwrap())
+        Credentials::new(
+            self.key_file.clone(),
+            http::Http::new(Timeouts::default(), Vec::new(), true, Duration::ZERO).unwrap(),
+        )
     }
 }
 
@@ -203,4 +206,56 @@ async fn a_token_endpoint_that_is_down_leaves_messages_unsent_and_one_that_refus
         );
         assert_eq!(fake.deletes(), 0);
     }
+}
+
+/// Another partner's key, whose tokens come from another path.
+fn account(fake: &Fake, agent: &str, path: &str) -> Account {
+    let key_file = fake.key_file.with_file_name(agent);
+    std::fs::write(&key_file, key_json(&format!("{}{path}", fake.url)).to_string()).unwrap();
+    Account { key_file, agents: vec![AgentId::new(agent).unwrap()] }
+}
+
+fn order_of(agent: &str) -> Order {
+    Order { agent: AgentId::new(agent).unwrap(), ..order() }
+}
+
+#[tokio::test]
+async fn each_agent_speaks_with_the_token_of_its_account_and_the_others_with_the_default() {
+    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let fake = Fake::new(move |_, request| {
+        told.send(request.headers()[AUTHORIZATION].to_str().unwrap().to_owned()).unwrap();
+        Some(ok())
+    })
+    .await;
+    let accounts = vec![account(&fake, "brand-a", "/token"), account(&fake, "brand-b", "/token")];
+    let client = RbmClient::new(Settings { accounts, ..fake.settings() }).unwrap();
+    let mut used = Vec::new();
+    for agent in ["welcome-bot", "brand-a", "brand-b", "brand-a", "another", "brand-b"] {
+        assert_eq!(client.revoke(order_of(agent)).await, Answer::Revoked);
+        used.push(heard.recv().await.unwrap());
+    }
+    let tokens = [1, 2, 3, 2, 1, 3].map(|n| format!("Bearer token-{n}"));
+    assert_eq!((used.as_slice(), fake.tokens()), (tokens.as_slice(), 3));
+}
+
+#[tokio::test]
+async fn an_account_whose_key_is_refused_stops_its_own_agents_only() {
+    let fake = Fake::new(|_, _| Some(ok())).await;
+    let accounts = vec![account(&fake, "brand-a", "/refuse"), account(&fake, "brand-b", "/token")];
+    let client = RbmClient::new(Settings { accounts, ..fake.settings() }).unwrap();
+    // 405 and not a refusal in OAuth's words: the endpoint of this key is not one.
+    assert!(matches!(client.revoke(order_of("brand-a")).await, Answer::NotSent(_)));
+    assert_eq!(client.revoke(order_of("brand-b")).await, Answer::Revoked);
+    assert_eq!(client.revoke(order()).await, Answer::Revoked);
+}
+
+#[tokio::test]
+async fn an_agent_without_an_account_is_told_how_to_get_one() {
+    let fake = Fake::new(|_, _| Some(ok())).await;
+    let accounts = vec![account(&fake, "brand-a", "/token")];
+    let client = RbmClient::new(Settings { key_file: None, accounts, ..fake.settings() }).unwrap();
+    assert_eq!(client.revoke(order_of("brand-a")).await, Answer::Revoked);
+    let answer = client.revoke(order()).await;
+    assert!(matches!(&answer, Answer::Unauthorized(words) if words.contains("[platform.accounts.NAME]")), "{answer:?}");
+    assert_eq!(fake.deletes(), 1);
 }

@@ -60,12 +60,14 @@ prop_compose! {
         (identity, seq, phone, tags) in (name(), any::<u64>(), any::<u64>(), vec(text(), 0..4)),
         (fallback, registered_at, send_time) in (option::of(text()), instant(), instant()),
         (deadline, state, attempts) in (option::of(instant()), state(), attempts()),
-        (delivered, ttl_revoked) in any::<(bool, bool)>(),
+        (delivered, ttl_revoked, held) in any::<(bool, bool, bool)>(),
         (grant, trail) in (option::of(some_grant()), vec(note(), 0..8)),
     ) -> Record {
         let (lane, phone, seen) = (LaneId(7), Phone::from_digits(phone), Seen { delivered, ttl_revoked });
+        let time_zone = (seq % 2 == 0).then(|| "Europe/Berlin".into());
         Record {
-            identity, lane, seq, phone, tags, fallback, registered_at, send_time, deadline, state, attempts, seen, grant, trail,
+            identity, lane, seq, phone, tags, fallback, time_zone, registered_at, send_time, deadline, state, held, attempts,
+            seen, grant, trail,
         }
     }
 }
@@ -125,10 +127,12 @@ fn full_record() -> Record {
         phone: Phone::from_digits(12_223_334_444),
         tags: vec!["blue".into(), "campaign-7".into()],
         fallback: Some(r#"{"text":"your code is 1234"}"#.into()),
+        time_zone: None,
         registered_at: at(40),
         send_time: at(0),
         deadline: Some(at(600_000)),
         state: State::Settling { belief: Belief::Unknown, until: at(611_000) },
+        held: false,
         attempts: Attempts {
             count: 3,
             failures: 1,
