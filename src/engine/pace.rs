@@ -1,13 +1,13 @@
 //! How fast requests may leave for one agent and region.
 //!
-//! Three brakes, all on monotonic time: requests in flight, requests per second (GCRA with a rate that adapts), and a rest
-//! while the platform asks for one, refuses everything or does not answer. A rest ends with a single probe, so a platform
-//! that is down costs one request per backoff and not a storm.
+//! Three brakes, all on monotonic time: requests in flight, requests per second (GCRA with a rate that adapts: it goes down on
+//! 429 and on [latency](super::latency) that rises), and a rest while the platform asks for one, refuses everything or does
+//! not answer. A rest ends with a single probe, so a platform that is down costs one request per backoff and not a storm.
 //!
-//! The rate: a 429 among good answers says that the platform's own limit was just passed. The rate goes down at once, comes
+//! A 429 among good answers says that the platform's own limit was just passed. The rate goes down at once, comes
 //! back quickly to a little below where the 429 came, and feels its way from there (as CUBIC does, RFC 9438): most of the time
 //! is spent close to a limit that nobody tells, and a request refused is rare. There is no rest for it: what is urgent would
-//! wait as well. [Latency](super::latency) that rises presses it down more gently, and keeps it there while it lasts.
+//! wait as well.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ const BACK_WITHIN: Duration = Duration::from_secs(1);
 const FEEL_PER_SECOND: f64 = 0.005;
 /// for so long. If no 429 came, the limit is not there any more,
 const FEEL_FOR: Duration = Duration::from_secs(10);
-/// and the rate grows by this share per second.
+/// and the rate grows by this share per second, as it does after slow answers.
 const INCREASE_PER_SECOND: f64 = 0.05;
 /// Answers 429 in a row, without a good one between them, before the rest.
 const REFUSALS_MAX: u32 = 20;
@@ -103,12 +103,12 @@ pub(super) enum Change {
 #[derive(Debug)]
 pub(super) struct Pace {
     limits: PaceLimits,
-    /// After the last change, and when that was.
+    /// As it was at `rate_since`; it grows from there.
     rate: f64,
-    since: Duration,
+    rate_since: Duration,
     decreased_at: Option<Duration>,
-    /// The rate at which the last 429 came.
-    ceiling: f64,
+    /// The rate at which a 429 came, if it was a 429 that lowered it last.
+    ceiling: Option<f64>,
     /// Answers 429 in a row.
     refusals: u32,
     latency: Latency,
@@ -137,9 +137,9 @@ impl Pace {
         Self {
             limits,
             rate: f64::from(limits.per_second),
-            since: Duration::ZERO,
+            rate_since: Duration::ZERO,
             decreased_at: None,
-            ceiling: f64::from(limits.per_second),
+            ceiling: None,
             refusals: 0,
             latency: Latency::default(),
             slow: false,
@@ -152,10 +152,8 @@ impl Pace {
 
     /// New limits, from a reload.
     pub(super) fn set_limits(&mut self, limits: PaceLimits) {
-        let most = f64::from(limits.per_second);
         self.limits = limits;
-        // Without a 429 so far, there is nothing to be careful about.
-        self.rate = if self.decreased_at.is_none() { most } else { self.rate.min(most) };
+        self.rate = self.rate.min(f64::from(limits.per_second));
     }
 
     /// May a request leave at `now`?
@@ -186,11 +184,10 @@ impl Pace {
         match answer {
             Answer::TooManyRequests(asked_for) => {
                 self.refusals += 1;
+                let rate = self.rate(now);
                 // What a probe is told says nothing about a rate.
-                if self.rest.is_none() && self.may_decrease(DECREASE_EVERY, now) {
-                    self.ceiling = self.rate(now);
-                    self.rate = (self.ceiling * DECREASE).max(RATE_MIN);
-                    (self.since, self.decreased_at) = (now, Some(now));
+                if self.rest.is_none() && self.decrease(DECREASE, DECREASE_EVERY, RATE_MIN, now) {
+                    self.ceiling = Some(rate);
                 }
                 if asked_for.is_none() && self.refusals < REFUSALS_MAX && self.rest.is_none() {
                     return Change::None;
@@ -208,7 +205,17 @@ impl Pace {
             }
             Answer::Revoked | Answer::NotFound | Answer::Rejected(_) | Answer::Shadow => {
                 (self.failures, self.refusals) = (0, 0);
-                self.heed_latency(left, now);
+                let slow = self.latency.learn(left, now);
+                if slow != self.slow {
+                    (self.rate, self.rate_since, self.slow) = (self.rate(now), now, slow);
+                }
+                if slow {
+                    let every = self.latency.smoothed().clamp(DECREASE_EVERY, DECREASE_SLOW_EVERY_MAX);
+                    let least = f64::from(self.limits.per_second) * SLOW_SHARE_MIN;
+                    if self.decrease(DECREASE_SLOW, every, least, now) {
+                        self.ceiling = None;
+                    }
+                }
                 match self.rest {
                     // Those that were already out when the rest began say nothing about its end.
                     Some(rest) if now >= rest.until => {
@@ -221,28 +228,15 @@ impl Pace {
         }
     }
 
-    fn may_decrease(&self, every: Duration, now: Duration) -> bool {
-        self.decreased_at.is_none_or(|at| now >= at + every)
-    }
-
-    /// Takes note of how long an answer took, and lowers the rate while answers are slow.
-    fn heed_latency(&mut self, left: Duration, now: Duration) {
-        let slow = self.latency.learn(left, now);
-        if slow != self.slow {
-            self.go_on_from(self.rate(now), now);
-            self.slow = slow;
+    /// Lowers the rate to a share of itself, unless it was lowered just now; never below `least`, and never raises it.
+    fn decrease(&mut self, share: f64, every: Duration, least: f64, now: Duration) -> bool {
+        if self.decreased_at.is_some_and(|at| now < at + every) {
+            return false;
         }
-        let every = self.latency.smoothed().clamp(DECREASE_EVERY, DECREASE_SLOW_EVERY_MAX);
-        if slow && self.may_decrease(every, now) {
-            let (rate, least) = (self.rate(now), f64::from(self.limits.per_second) * SLOW_SHARE_MIN);
-            self.go_on_from((rate * DECREASE_SLOW).max(least.max(RATE_MIN)).min(rate), now);
-            self.decreased_at = Some(now);
-        }
-    }
-
-    /// From here the rate is to grow, without a known limit above it.
-    fn go_on_from(&mut self, rate: f64, now: Duration) {
-        (self.rate, self.ceiling, self.since) = (rate, rate, now);
+        let rate = self.rate(now);
+        (self.rate, self.rate_since) = ((rate * share).max(least.max(RATE_MIN)).min(rate), now);
+        self.decreased_at = Some(now);
+        true
     }
 
     fn rests(&mut self, reason: RestReason, asked_for: Option<Duration>, now: Duration, random: u64) -> Change {
@@ -284,15 +278,21 @@ impl Pace {
     /// Requests per second that may leave now.
     pub(super) fn rate(&self, now: Duration) -> f64 {
         let most = f64::from(self.limits.per_second);
-        if self.slow || self.decreased_at.is_none() {
+        if self.slow {
             return self.rate.min(most);
         }
-        let since = now.saturating_sub(self.since);
-        let knee = (self.ceiling * KNEE).max(self.rate);
-        let back = since.min(BACK_WITHIN).div_duration_f64(BACK_WITHIN) * (knee - self.rate);
-        let felt = since.saturating_sub(BACK_WITHIN).min(FEEL_FOR).as_secs_f64() * FEEL_PER_SECOND * most;
-        let free = since.saturating_sub(BACK_WITHIN + FEEL_FOR).as_secs_f64() * INCREASE_PER_SECOND * most;
-        (self.rate + back + felt + free).min(most)
+        let since = now.saturating_sub(self.rate_since);
+        let grown = match self.ceiling {
+            Some(ceiling) => {
+                let knee = (ceiling * KNEE).max(self.rate);
+                let back = since.min(BACK_WITHIN).div_duration_f64(BACK_WITHIN) * (knee - self.rate);
+                let felt = since.saturating_sub(BACK_WITHIN).min(FEEL_FOR).as_secs_f64() * FEEL_PER_SECOND * most;
+                let free = since.saturating_sub(BACK_WITHIN + FEEL_FOR).as_secs_f64() * INCREASE_PER_SECOND * most;
+                back + felt + free
+            }
+            None => since.as_secs_f64() * INCREASE_PER_SECOND * most,
+        };
+        (self.rate + grown).min(most)
     }
 
     /// Requests per second that can be done: what may leave, and what comes back in time to make room for it.
@@ -381,7 +381,7 @@ mod tests {
                 let count = &mut counts[usize::try_from(now.as_secs() - 1).unwrap()];
                 let answer = if good { Answer::Revoked } else { Answer::TooManyRequests(None) };
                 *if good { &mut count.0 } else { &mut count.1 } += 1;
-                pace.back(&answer, now.saturating_sub(LATENCY), now, u64::MAX / 2);
+                pace.back(&answer, now - LATENCY, now, u64::MAX / 2);
                 continue;
             }
             match pace.permit(now) {
