@@ -14,6 +14,7 @@ mod calls;
 #[cfg(test)]
 mod calls_tests;
 mod chores;
+mod commands;
 mod core;
 mod dispatch;
 mod early;

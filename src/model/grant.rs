@@ -3,14 +3,18 @@
 
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use super::record::What;
-use super::step::{DUPLICATE, STORED};
-use super::{Input, Record, Report, Step, Timestamp, retry};
+use super::step::{DUPLICATE, REFUSED, STORED};
+use super::{Input, OnUnknown, Outcome, Record, Report, Step, Timestamp, retry};
 
 /// Between tries of what a hook refused: somebody has to change something first, and it may be changed at any time.
 const REFUSED_AGAIN: Duration = Duration::from_secs(600);
 /// The longest that a hook's `Retry-After` is believed.
 const LATER_MAX: Duration = Duration::from_secs(3600);
+/// The least that is later.
+const MOMENT: Duration = Duration::from_millis(1);
 
 /// A message's one grant. Whether an agent acknowledged it is not kept here: it did if its entry in the outcome log lies at
 /// or before the agent's acknowledged cursor. A hook's acknowledgement is: each grant has its own.
@@ -46,6 +50,22 @@ pub enum Called {
     Refused(Box<str>),
     /// It wants to be left alone for so long.
     Later(Duration),
+}
+
+/// What became of a grant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum GrantState {
+    /// Handed out: the SMS may be sent.
+    Offered,
+    /// The truth is not known and the policy says to ask first (`on_unknown = "hold"`).
+    Held,
+    /// Taken back: the message turned out to be delivered before the grant was acknowledged, or somebody decided against it.
+    Withdrawn,
+    /// Came too late to be of use (`fallback_until`), or no hook took it until then.
+    Void,
+    /// A hook took it.
+    Taken,
 }
 
 impl Record {
@@ -90,7 +110,7 @@ pub(super) fn called(record: &mut Record, called: &Called, input: Input<'_>) -> 
     };
     call.tries = call.tries.saturating_add(1);
     // Not later than the instant at which it is void, so that this is said then.
-    call.next = input.now.plus(wait).min(until.plus(Duration::from_millis(1)));
+    call.next = input.now.plus(wait).min(until.plus(MOMENT));
     // One line for all of them: a hook that is down for a day must not push out the message's own story.
     record.trail.pop_if(|last| last.what == What::CallFailed);
     record.note(input.now, What::CallFailed, Some(words));
@@ -106,18 +126,57 @@ pub(super) fn handed_back(record: &mut Record) -> Step {
     }
 }
 
-/// What became of a grant.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum GrantState {
-    /// Handed out: the SMS may be sent.
-    Offered,
-    /// The truth is not known and the policy says to ask first (`on_unknown = "hold"`).
-    Held,
-    /// Taken back: the message turned out to be delivered before the grant was acknowledged, or somebody decided against it.
-    Withdrawn,
-    /// Came too late to be of use (`fallback_until`), or no hook took it until then.
-    Void,
-    /// A hook took it.
-    Taken,
+/// Somebody decides on a grant that was held back.
+pub(super) fn decide(record: &mut Record, give: bool, input: Input<'_>) -> Step {
+    let Some(grant) = record.grant.as_mut().filter(|grant| grant.state == GrantState::Held) else { return REFUSED };
+    if !give {
+        grant.state = GrantState::Withdrawn;
+    } else if input.now > grant.until {
+        grant.state = GrantState::Void;
+    } else {
+        grant.state = GrantState::Offered;
+        grant.call = call(input);
+    }
+    let given = grant.state == GrantState::Offered;
+    let words = match (give, given) {
+        (false, _) => "dropped",
+        (true, true) => "granted",
+        (true, false) => "granted too late to be of use",
+    };
+    record.note(input.now, What::Decided, Some(words.to_owned()));
+    Step { report: given.then_some(Report::Granted), ..STORED }
+}
+
+/// Until when a grant would have to wait for the end of the quiet hours. The message waits with it: should it arrive in the
+/// night after all, there is no SMS in the morning.
+pub(super) fn quiet_until(record: &Record, grant: Option<Grant>, input: Input<'_>) -> Option<Timestamp> {
+    let hours = input.policy.not_between.as_ref()?;
+    let grant = grant.filter(|grant| grant.state == GrantState::Offered)?;
+    let zone = record.time_zone.as_deref().and_then(|name| TimeZone::get(name).ok());
+    // One that is of no use any more by then is void, and that can be said at once.
+    hours.end(input.now, zone.as_ref()).map(|end| end.min(grant.until.plus(MOMENT)))
+}
+
+/// The grant that goes with an outcome: one where the message is surely not on the handset, and where that can't be known,
+/// what the policy says.
+pub(super) fn granted(record: &Record, outcome: Outcome, input: Input<'_>) -> Option<Grant> {
+    if record.recall.is_some() {
+        return None;
+    }
+    let state = match (outcome, input.policy.on_unknown) {
+        (Outcome::Revoked, _) | (Outcome::Unknown | Outcome::Failed, OnUnknown::Send) => GrantState::Offered,
+        (Outcome::Unknown | Outcome::Failed, OnUnknown::Hold) => GrantState::Held,
+        (Outcome::Unknown | Outcome::Failed, OnUnknown::Drop)
+        // In shadow mode it may arrive yet, and an SMS as well.
+        | (Outcome::Delivered | Outcome::Withdrawn | Outcome::Moot | Outcome::Shadow, _) => return None,
+    };
+    let until = record.deadline(input.policy).plus(input.policy.fallback_until);
+    let state = if input.now > until { GrantState::Void } else { state };
+    let call = call(input).filter(|_| state == GrantState::Offered);
+    Some(Grant { state, cursor: 0, until, call })
+}
+
+/// Where a hook takes the grants of a use case, it is called at once.
+fn call(input: Input<'_>) -> Option<Call> {
+    (input.policy.calls_max > 0).then_some(Call { next: input.now, tries: 0 })
 }

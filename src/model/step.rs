@@ -11,11 +11,9 @@
 
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
-
-use super::grant::{self, Call, Called};
+use super::grant::{self, Called};
 use super::record::{Belief, Outcome, Record, State, What};
-use super::{Grant, GrantState, OnUnknown, Policy, Timestamp, retry};
+use super::{GrantState, Policy, Timestamp, retry};
 
 /// What comes in about one message.
 #[derive(Clone, PartialEq, Debug)]
@@ -213,18 +211,15 @@ pub fn step(record: &mut Record, event: Event, input: Input<'_>) -> Step {
             }
             _ => REFUSED,
         },
-        Event::Decide(give) => decide(record, give, input),
+        Event::Decide(give) => grant::decide(record, give, input),
         Event::CallDue => grant::call_due(record, input),
         Event::Called(called) => grant::called(record, &called, input),
         Event::HandedBack => grant::handed_back(record),
     }
 }
 
-/// The least that is later.
-const MOMENT: Duration = Duration::from_millis(1);
-
 pub(super) const STORED: Step = Step { changed: true, attempt: false, report: None, refused: false, duplicate: false };
-const REFUSED: Step = Step { changed: false, attempt: false, report: None, refused: true, duplicate: false };
+pub(super) const REFUSED: Step = Step { changed: false, attempt: false, report: None, refused: true, duplicate: false };
 pub(super) const DUPLICATE: Step =
     Step { changed: false, attempt: false, report: None, refused: false, duplicate: true };
 
@@ -457,8 +452,8 @@ fn settling(record: &mut Record, belief: Belief, input: Input<'_>) -> Step {
 fn settle(record: &mut Record, outcome: Outcome, input: Input<'_>) -> Step {
     record.deadline = Some(record.deadline(input.policy));
     record.held = false;
-    let grant = granted(record, outcome, input);
-    if let Some(until) = quiet_until(record, grant, input) {
+    let grant = grant::granted(record, outcome, input);
+    if let Some(until) = grant::quiet_until(record, grant, input) {
         let belief = match outcome {
             Outcome::Revoked => Belief::Revoked,
             Outcome::Failed => Belief::Failed,
@@ -471,58 +466,4 @@ fn settle(record: &mut Record, outcome: Outcome, input: Input<'_>) -> Step {
     record.state = State::Settled { outcome, at: input.now };
     record.grant = grant;
     Step { report: Some(Report::Settled), ..STORED }
-}
-
-fn decide(record: &mut Record, give: bool, input: Input<'_>) -> Step {
-    let Some(grant) = record.grant.as_mut().filter(|grant| grant.state == GrantState::Held) else { return REFUSED };
-    if !give {
-        grant.state = GrantState::Withdrawn;
-    } else if input.now > grant.until {
-        grant.state = GrantState::Void;
-    } else {
-        grant.state = GrantState::Offered;
-        grant.call = call(input);
-    }
-    let given = grant.state == GrantState::Offered;
-    let words = match (give, given) {
-        (false, _) => "dropped",
-        (true, true) => "granted",
-        (true, false) => "granted too late to be of use",
-    };
-    record.note(input.now, What::Decided, Some(words.to_owned()));
-    Step { report: given.then_some(Report::Granted), ..STORED }
-}
-
-/// Until when a grant would have to wait for the end of the quiet hours. The message waits with it: should it arrive in the
-/// night after all, there is no SMS in the morning.
-fn quiet_until(record: &Record, grant: Option<Grant>, input: Input<'_>) -> Option<Timestamp> {
-    let hours = input.policy.not_between.as_ref()?;
-    let grant = grant.filter(|grant| grant.state == GrantState::Offered)?;
-    let zone = record.time_zone.as_deref().and_then(|name| TimeZone::get(name).ok());
-    // One that is of no use any more by then is void, and that can be said at once.
-    hours.end(input.now, zone.as_ref()).map(|end| end.min(grant.until.plus(MOMENT)))
-}
-
-/// The grant that goes with an outcome: one where the message is surely not on the handset, and where that can't be known,
-/// what the policy says.
-fn granted(record: &Record, outcome: Outcome, input: Input<'_>) -> Option<Grant> {
-    if record.recall.is_some() {
-        return None;
-    }
-    let state = match (outcome, input.policy.on_unknown) {
-        (Outcome::Revoked, _) | (Outcome::Unknown | Outcome::Failed, OnUnknown::Send) => GrantState::Offered,
-        (Outcome::Unknown | Outcome::Failed, OnUnknown::Hold) => GrantState::Held,
-        (Outcome::Unknown | Outcome::Failed, OnUnknown::Drop)
-        // In shadow mode it may arrive yet, and an SMS as well.
-        | (Outcome::Delivered | Outcome::Withdrawn | Outcome::Moot | Outcome::Shadow, _) => return None,
-    };
-    let until = record.deadline(input.policy).plus(input.policy.fallback_until);
-    let state = if input.now > until { GrantState::Void } else { state };
-    let call = call(input).filter(|_| state == GrantState::Offered);
-    Some(Grant { state, cursor: 0, until, call })
-}
-
-/// Where a hook takes the grants of a use case, it is called at once.
-fn call(input: Input<'_>) -> Option<Call> {
-    (input.policy.calls_max > 0).then_some(Call { next: input.now, tries: 0 })
 }
