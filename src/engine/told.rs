@@ -25,15 +25,14 @@ impl<S: Store> Core<S> {
             Report::Taken => EntryKind::Taken,
             Report::Voided => EntryKind::Voided,
         };
-        // A recall that takes a grant back leaves the outcome what it was.
-        if matches!(kind, EntryKind::Settled | EntryKind::Amended) && report != Report::Amended(outcome) {
+        // It counts under one outcome. What it was may be from before the start, where the counts begin; and a recall that takes
+        // a grant back leaves it what it was.
+        let was = if let Report::Amended(was) = report { Some(was) } else { None };
+        if matches!(kind, EntryKind::Settled | EntryKind::Amended) && was != Some(outcome) {
             *self.settled.entry(outcome).or_default() += 1;
-        }
-        // It counts under one outcome. What it was may be from before the start, where the counts begin.
-        if let Report::Amended(was) = report
-            && let Some(count) = self.settled.get_mut(&was)
-        {
-            *count = count.saturating_sub(1);
+            if let Some(count) = was.and_then(|was| self.settled.get_mut(&was)) {
+                *count = count.saturating_sub(1);
+            }
         }
         self.last_cursor += 1;
         // An amendment leaves it where it was handed out: there its acknowledgement is looked for.

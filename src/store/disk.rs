@@ -50,15 +50,17 @@ use super::run::Item;
 use super::state::{Facts, State};
 use super::tree::Bytes;
 use super::writer::{Order, Turn, Writer};
-use super::young::Generation;
+use super::young::{Generation, Walk};
 use super::{Change, Cursor, Durability, Entry, Snapshot, Store, StoreError, SyncWitness, Ticket, codec};
 use crate::model::{Identity, LaneId, Place, Position, Queue, Record, Timestamp};
 
 /// Batches that may wait for the disk; the engine is expected to refuse long before.
 const BACKLOG_MAX: u64 = 65_536;
 
-/// Slots that are dropped from memory with each append, once a run has what is in them: no append waits for all of them.
-const SETTLED_PER_APPEND: usize = 512;
+/// Slots that are looked at with each append, and for each change of it, on their way to a run, and dropped from memory once
+/// the run has what is in them: no append waits for all of them, and they go faster than new ones come.
+const SLOTS_PER_APPEND: usize = 512;
+const SLOTS_PER_CHANGE: usize = 4;
 
 /// Young generations may outgrow their bound while the disk is slow, but not beyond all measure.
 const YOUNG_EXCESS: usize = 2;
@@ -113,10 +115,20 @@ pub struct SledStore {
 
 /// A generation between memory and a run.
 struct Settling {
+    first: Generation,
     through: Generation,
-    entries: Arc<Vec<(Key, Option<Bytes>)>>,
-    /// How many of them a run is known to hold and memory has forgotten; `None` while the run is being made.
-    done: Option<usize>,
+    stage: Stage,
+}
+
+type Frozen = Vec<(Key, Option<Bytes>)>;
+
+enum Stage {
+    /// Being taken down.
+    Walking(Walk, Frozen),
+    /// On its way to disk.
+    Ageing(Arc<Frozen>),
+    /// A run holds it, and memory has forgotten so many.
+    Aged(Arc<Frozen>, usize),
 }
 
 impl std::fmt::Debug for SledStore {
@@ -152,7 +164,7 @@ impl SledStore {
         let shelf = Shelf::open(home.clone(), runs, options.cache_bytes)?;
         let generation = journals.last().map_or(1, |newest| newest.generation + 1);
         state.young.begin(generation);
-        let first = Turn { generation, head: state.facts.encode(), then: None };
+        let first = Turn { generation, head: state.facts.encode() };
         let journal = Journal::create(&home, generation, 0, &first.head)?;
         let mut store = Self {
             generation,
@@ -166,8 +178,9 @@ impl SledStore {
             keeper: Keeper::start(shelf, options.generation)?,
             state,
         };
-        if let Some(age) = store.freeze() {
-            age();
+        store.freeze();
+        while store.ageing.as_ref().is_some_and(|ageing| matches!(ageing.stage, Stage::Walking(..))) {
+            store.settle(usize::MAX);
         }
         let snapshot = store.state.facts.snapshot();
         Ok((store, snapshot))
@@ -183,7 +196,6 @@ impl SledStore {
 
     /// Begins the next generation if this one is old or large enough, and the last one frozen is out of the way.
     fn turn(&mut self) {
-        self.settle();
         // A third each for the generation that grows, the one before it, and the one on its way to a run.
         let large = self.written >= self.young_bytes / 3 || self.state.young.bytes() >= self.young_bytes;
         // What a failing disk can't take now would only be begun.
@@ -195,37 +207,55 @@ impl SledStore {
         self.written = 0;
         self.state.young.begin(self.generation);
         let (generation, head) = (self.generation, self.state.facts.encode());
-        let then = self.freeze();
-        self.writer.send(Order::Turn(Turn { generation, head, then }));
+        self.writer.send(Order::Turn(Turn { generation, head }));
+        self.freeze();
     }
 
-    /// Freezes all generations before the last, and gives what is to be done when the newest journal's head is durable.
-    fn freeze(&mut self) -> Option<Box<dyn FnOnce() + Send>> {
+    /// Begins to freeze all generations before the last.
+    fn freeze(&mut self) {
         let (first, through) = (self.frozen + 1, self.generation.saturating_sub(2));
-        if through < first {
-            return None;
+        if first <= through {
+            self.frozen = through;
+            // Room for all at once: to move half a million of them is no better than to take them down in one go.
+            let frozen = Vec::with_capacity(self.state.young.slots());
+            self.ageing = Some(Settling { first, through, stage: Stage::Walking(Walk::START, frozen) });
         }
-        self.frozen = through;
-        let entries = Arc::new(self.state.young.freeze(through));
-        self.ageing = Some(Settling { through, entries: entries.clone(), done: None });
-        let (orders, trimmed) = (self.keeper.orders()?, self.state.facts.trimmed);
-        let ageing = Ageing { first, through, entries, trimmed };
-        // If the keeper is gone the store is closing, and the journals stay for the next start.
-        Some(Box::new(move || drop(orders.send(ageing))))
     }
 
-    /// Forgets some of what a run holds by now.
-    fn settle(&mut self) {
-        let Some(ageing) = &mut self.ageing else { return };
-        if ageing.done.is_none() && self.keeper.aged.try_iter().any(|through| through == ageing.through) {
-            ageing.done = Some(0);
+    /// Goes on with the generations that are to become a run, by so many slots.
+    fn settle(&mut self, slots: usize) {
+        let Some(Settling { first, through, stage }) = self.ageing.take() else { return };
+        let stage = match stage {
+            Stage::Walking(walk, mut frozen) => match self.state.young.freeze(walk, through, slots, &mut frozen) {
+                Walk::Done => self.age(first, through, frozen),
+                walk => Stage::Walking(walk, frozen),
+            },
+            Stage::Ageing(frozen) if self.keeper.aged.try_iter().any(|aged| aged == through) => Stage::Aged(frozen, 0),
+            Stage::Ageing(frozen) => Stage::Ageing(frozen),
+            Stage::Aged(frozen, done) if done == frozen.len() => {
+                // To give back that much memory takes a while, and nobody waits for it.
+                std::thread::spawn(move || drop(frozen));
+                return;
+            }
+            Stage::Aged(frozen, done) => {
+                let some = frozen.iter().skip(done).take(slots);
+                let settled = some.map(|(key, _)| self.state.young.settle(*key, through)).count();
+                Stage::Aged(frozen, done + settled)
+            }
+        };
+        self.ageing = Some(Settling { first, through, stage });
+    }
+
+    /// What is frozen goes to the keeper when everything that was written so far is durable, the head of the next journal
+    /// above all.
+    fn age(&self, first: Generation, through: Generation, frozen: Frozen) -> Stage {
+        let (entries, trimmed) = (Arc::new(frozen), self.state.facts.trimmed);
+        let ageing = Ageing { first, through, entries: entries.clone(), trimmed };
+        // If the keeper is gone the store is closing, and the journals stay for the next start.
+        if let Some(orders) = self.keeper.orders() {
+            self.writer.send(Order::Then(Box::new(move || drop(orders.send(ageing)))));
         }
-        let Some(done) = &mut ageing.done else { return };
-        let some = ageing.entries.iter().skip(*done).take(SETTLED_PER_APPEND);
-        *done += some.map(|(key, _)| self.state.young.settle(*key, ageing.through)).count();
-        if *done == ageing.entries.len() {
-            self.ageing = None;
-        }
+        Stage::Ageing(entries)
     }
 
     fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
@@ -276,12 +306,15 @@ impl Store for SledStore {
         self.written += stream.len();
         self.writer.send(Order::Batch { ticket, stream });
         (self.tickets, self.state.facts.serial) = (ticket, serial);
+        let slots = SLOTS_PER_APPEND + SLOTS_PER_CHANGE * changes.len();
         changes.into_iter().for_each(|change| self.apply(change));
+        self.settle(slots);
         self.turn();
         ticket
     }
 
     fn writable(&mut self) -> Result<(), StoreError> {
+        self.settle(SLOTS_PER_APPEND);
         self.turn();
         if self.writer.is_failing() {
             return Err(StoreError::Io("the last write failed and is being tried again".to_owned()));

@@ -28,14 +28,14 @@ pub(super) enum Order {
     Batch { ticket: Ticket, stream: Vec<u8> },
     /// What follows belongs to the next generation.
     Turn(Turn),
+    /// Do this as soon as everything before it is durable.
+    Then(Box<dyn FnOnce() + Send>),
 }
 
 /// The beginning of a generation.
 pub(super) struct Turn {
     pub(super) generation: Generation,
     pub(super) head: Vec<u8>,
-    /// To be done as soon as that head, and with it all of the generations before, is durable.
-    pub(super) then: Option<Box<dyn FnOnce() + Send>>,
 }
 
 /// What both sides of the channel see.
@@ -132,8 +132,18 @@ impl<F: Fn(Result<Ticket, StoreError>)> Work<F> {
                 }
             }
             queue.extend(inbox.try_iter());
-            let turned = matches!(queue.front(), Some(Order::Turn(_)));
-            let carried_out = if turned { self.turn(&mut queue, inbox) } else { self.group(&mut queue, inbox) };
+            let carried_out = match queue.pop_front() {
+                Some(Order::Turn(turn)) => self.turn(turn, &mut queue, inbox),
+                Some(Order::Then(act)) => {
+                    act();
+                    true
+                }
+                Some(batch @ Order::Batch { .. }) => {
+                    queue.push_front(batch);
+                    self.group(&mut queue, inbox)
+                }
+                None => true,
+            };
             if !carried_out {
                 return;
             }
@@ -141,14 +151,9 @@ impl<F: Fn(Result<Ticket, StoreError>)> Work<F> {
     }
 
     /// Begins a generation.
-    fn turn(&mut self, queue: &mut VecDeque<Order>, inbox: &Receiver<Order>) -> bool {
-        let Some(Order::Turn(turn)) = queue.pop_front() else { return true };
+    fn turn(&mut self, turn: Turn, queue: &mut VecDeque<Order>, inbox: &Receiver<Order>) -> bool {
         (self.journal, self.generation, self.part, self.head) = (None, turn.generation, 0, turn.head);
-        let done = self.until_written(&[], queue, inbox);
-        if let (true, Some(then)) = (done, turn.then) {
-            then();
-        }
-        done
+        self.until_written(&[], queue, inbox)
     }
 
     /// Writes the batches at the front of the queue as one.

@@ -40,14 +40,60 @@ impl Slot {
 }
 
 /// See the module's documentation.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 pub(super) struct Young {
     records: BTreeMap<Position, Slot>,
-    /// Never walked, and random: a tree of them took more than half of the time of a replay.
-    identities: HashMap<IdentityHash, Slot, BuildHasherDefault<HashOfHash>>,
+    /// Random, and never walked but to freeze them: a tree took more than half of the time of a replay. In shards, so that they
+    /// can be walked a little at a time.
+    identities: Shards,
     outcomes: BTreeMap<Cursor, Slot>,
     bytes: usize,
     now: Generation,
+}
+
+type Shard = HashMap<IdentityHash, Slot, BuildHasherDefault<HashOfHash>>;
+
+/// As many as a byte has values.
+#[derive(Debug)]
+struct Shards(Vec<Shard>);
+
+impl Shards {
+    const COUNT: usize = 256;
+
+    /// Chosen by a byte that the maps do not look at.
+    fn of(&self, hash: &IdentityHash) -> &Shard {
+        &self.0[usize::from(hash.0[15])]
+    }
+
+    fn of_mut(&mut self, hash: &IdentityHash) -> &mut Shard {
+        &mut self.0[usize::from(hash.0[15])]
+    }
+}
+
+impl Default for Young {
+    fn default() -> Self {
+        Self {
+            records: BTreeMap::new(),
+            identities: Shards((0..Shards::COUNT).map(|_| Shard::default()).collect()),
+            outcomes: BTreeMap::new(),
+            bytes: 0,
+            now: 0,
+        }
+    }
+}
+
+/// How far the slots were walked in order to freeze them.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Walk {
+    Records(Bound<Position>),
+    /// From this shard on.
+    Identities(usize),
+    Outcomes(Bound<Cursor>),
+    Done,
+}
+
+impl Walk {
+    pub(super) const START: Self = Self::Records(Bound::Unbounded);
 }
 
 impl Young {
@@ -109,24 +155,63 @@ impl Young {
         }
     }
 
-    /// What was last touched in a generation up to `through`, in no order, on its way to a run.
-    pub(super) fn freeze(&mut self, through: Generation) -> Vec<(Key, Option<Bytes>)> {
-        let records = self.records.iter_mut().map(|(at, slot)| (Key::Record(*at), slot));
-        let identities = self.identities.iter_mut().map(|(hash, slot)| (Key::Identity(*hash), slot));
-        let outcomes = self.outcomes.iter_mut().map(|(cursor, slot)| (Key::Outcome(*cursor), slot));
-        let frozen = records.chain(identities).chain(outcomes).filter(|(_, slot)| slot.touched <= through);
-        frozen
-            .map(|(key, slot)| {
+    /// How many slots there are.
+    pub(super) fn slots(&self) -> usize {
+        self.records.len() + self.identities.0.iter().map(Shard::len).sum::<usize>() + self.outcomes.len()
+    }
+
+    /// Walks on over some `slots`, and takes down what was last touched in a generation up to `through`, in no order, on its way
+    /// to a run. Slots may change between two walks: one that was touched since is in a later journal, whether it was
+    /// reached before or not, and a later run will have it.
+    pub(super) fn freeze(
+        &mut self,
+        walk: Walk,
+        through: Generation,
+        slots: usize,
+        frozen: &mut Vec<(Key, Option<Bytes>)>,
+    ) -> Walk {
+        let mut take = |key, slot: &mut Slot| {
+            if slot.touched <= through {
                 slot.below = true;
-                (key, slot.value.clone())
-            })
-            .collect()
+                frozen.push((key, slot.value.clone()));
+            }
+        };
+        match walk {
+            Walk::Records(from) => {
+                let mut last = None;
+                for (at, slot) in self.records.range_mut((from, Bound::Unbounded)).take(slots) {
+                    take(Key::Record(*at), slot);
+                    last = Some(*at);
+                }
+                last.map_or(Walk::Identities(0), |last| Walk::Records(Bound::Excluded(last)))
+            }
+            Walk::Identities(shard) => {
+                let (mut walked, mut next) = (0, shard);
+                while walked < slots
+                    && let Some(shard) = self.identities.0.get_mut(next)
+                {
+                    walked += shard.len();
+                    next += 1;
+                    shard.iter_mut().for_each(|(hash, slot)| take(Key::Identity(*hash), slot));
+                }
+                if next < Shards::COUNT { Walk::Identities(next) } else { Walk::Outcomes(Bound::Unbounded) }
+            }
+            Walk::Outcomes(from) => {
+                let mut last = None;
+                for (cursor, slot) in self.outcomes.range_mut((from, Bound::Unbounded)).take(slots) {
+                    take(Key::Outcome(*cursor), slot);
+                    last = Some(*cursor);
+                }
+                last.map_or(Walk::Done, |last| Walk::Outcomes(Bound::Excluded(last)))
+            }
+            Walk::Done => Walk::Done,
+        }
     }
 
     fn slot(&self, key: &Key) -> Option<&Slot> {
         match key {
             Key::Record(at) => self.records.get(at),
-            Key::Identity(hash) => self.identities.get(hash),
+            Key::Identity(hash) => self.identities.of(hash).get(hash),
             Key::Outcome(cursor) => self.outcomes.get(cursor),
         }
     }
@@ -135,7 +220,7 @@ impl Young {
         self.bytes += slot.bytes();
         match key {
             Key::Record(at) => self.records.insert(at, slot),
-            Key::Identity(hash) => self.identities.insert(hash, slot),
+            Key::Identity(hash) => self.identities.of_mut(&hash).insert(hash, slot),
             Key::Outcome(cursor) => self.outcomes.insert(cursor, slot),
         };
     }
@@ -143,7 +228,7 @@ impl Young {
     fn take(&mut self, key: Key) -> Option<Slot> {
         let slot = match key {
             Key::Record(at) => self.records.remove(&at),
-            Key::Identity(hash) => self.identities.remove(&hash),
+            Key::Identity(hash) => self.identities.of_mut(&hash).remove(&hash),
             Key::Outcome(cursor) => self.outcomes.remove(&cursor),
         }?;
         self.bytes -= slot.bytes();
@@ -184,6 +269,15 @@ mod tests {
 
     const KEY: Key = Key::Outcome(1);
 
+    /// All of it, one slot after the other.
+    fn freeze(young: &mut Young, through: Generation) -> Vec<(Key, Option<Bytes>)> {
+        let (mut walk, mut frozen) = (Walk::START, Vec::new());
+        while !matches!(walk, Walk::Done) {
+            walk = young.freeze(walk, through, 1, &mut frozen);
+        }
+        frozen
+    }
+
     #[test]
     fn what_no_run_knows_leaves_no_trace() {
         let mut young = Young::default();
@@ -197,12 +291,12 @@ mod tests {
         let mut young = Young::default();
         young.begin(1);
         young.put(KEY, Bytes::from(b"1"), false);
-        assert_eq!(young.freeze(1), [(KEY, Some(Bytes::from(b"1")))]);
+        assert_eq!(freeze(&mut young, 1), [(KEY, Some(Bytes::from(b"1")))]);
         young.begin(2);
         young.delete(KEY);
         young.settle(KEY, 1);
         assert_eq!(young.get(&KEY), Some(None), "touched since: must cover what the run holds");
-        assert_eq!(young.freeze(2), [(KEY, None)]);
+        assert_eq!(freeze(&mut young, 2), [(KEY, None)]);
         young.settle(KEY, 2);
         assert_eq!((young.get(&KEY), young.bytes()), (None, 0));
     }
