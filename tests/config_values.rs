@@ -63,7 +63,7 @@ fn a_rule_is_all_that_a_use_case_needs() {
     let config = read("[use_cases.notice]\nttl = \"10m\"\n");
     assert_eq!(*policy(&config, "notice"), Policy::new(Rule::Ttl(Duration::from_secs(600))));
     assert_eq!((config.server.socket_mode, config.server.clients_max), (0o660, 1024));
-    assert_eq!((config.store.cache, config.store.durability), (64 << 20, Durability::Disk));
+    assert_eq!((config.store.cache, config.store.durability), (256 << 20, Durability::Disk));
     assert_eq!((config.pace.in_flight, config.pace.per_second, config.pace.in_flight_total), (64, 200, 512));
     assert_eq!((config.platform.endpoint, config.platform.default_region), (None, Region::Global));
     assert_eq!((config.log.level.as_str(), config.log.format), ("info", LogFormat::Auto));
@@ -172,7 +172,7 @@ fn a_diff_says_what_is_taken_over_and_what_takes_a_restart() {
             "use_cases.otp.ttl: \"10m\" is now \"5m\""
         ]
     );
-    assert_eq!(shown(&diff.restart), ["platform.ca_file: now \"/ca\"", "store.cache: \"64MiB\" is now \"1MiB\""]);
+    assert_eq!(shown(&diff.restart), ["platform.ca_file: now \"/ca\"", "store.cache: \"256MiB\" is now \"1MiB\""]);
 
     let gone = Config::diff(&new, &read("[use_cases.notice]\nttl = \"5m\"\n"));
     assert!(shown(&gone.live).contains(&"use_cases.otp.ttl: no longer \"5m\"".to_owned()));

@@ -35,7 +35,7 @@ pub use sections::{
 pub use settings::{Change, Diff, Origin, Setting};
 
 use crate::fallback::Spec;
-use crate::model::{Policies, Timestamp, UseCase};
+use crate::model::{Policies, Policy, Timestamp, UseCase};
 use section::Document;
 
 /// Everything the daemon is told, complete: what the file doesn't say is at its default.
@@ -159,7 +159,9 @@ pub fn parse(name: &str, text: &str, env: &Env, now: Timestamp) -> Result<Loaded
     }
     let hook = |(name, (_, hook)): &(UseCase, (_, Option<Spec>))| Some((name.clone(), hook.clone()?));
     let fallbacks = use_cases.iter().filter_map(hook).collect();
-    let policies = use_cases.into_iter().filter_map(|(name, (policy, _))| Some((name, policy?))).collect();
+    let shadow = platform.mode == Mode::Shadow;
+    let policy = |(name, (policy, _))| Some((name, Policy { shadow, ..policy? }));
+    let policies = use_cases.into_iter().filter_map(policy).collect();
     let settings = found.settings;
     let config = Config { server, store, platform, pace, webhook, retention, log, policies, fallbacks, settings };
     Ok(Loaded { config, hash: hash(text.as_bytes()), warnings: report })

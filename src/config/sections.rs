@@ -80,7 +80,7 @@ impl Store {
     pub(super) fn read(section: &mut Section<'_>, env: &Env) -> Self {
         Self {
             path: section.get_or("path", env.store()),
-            cache: section.get("cache", Bytes(64 * MIB)).0,
+            cache: section.get("cache", Bytes(256 * MIB)).0,
             durability: section.get("durability", Durability::Disk),
         }
     }

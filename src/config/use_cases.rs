@@ -42,6 +42,7 @@ pub(super) fn read(section: &mut Section<'_>, env: &Env, now: Timestamp) -> (Opt
         not_between: not_between(section, zone),
         missed: section.get("missed", default.missed),
         max_ttl: section.get("max_ttl", Positive(default.max_ttl)).0,
+        shadow: default.shadow,
         retired: section.get("retired", default.retired),
         applies_to: section.get("applies_to", default.applies_to),
         rule: default.rule,

@@ -83,6 +83,10 @@ fn check(path: &Path) -> ExitCode {
             if !loaded.warnings.is_empty() {
                 anstream::eprintln!("{}", loaded.warnings.styled());
             }
+            if let Err(words) = run::prepare(&loaded.config) {
+                anstream::eprintln!("error: {words}");
+                return exit::CONFIG.into();
+            }
             let cases = loaded.config.policies().iter().count();
             anstream::println!("{}: good ({cases} use cases, hash {})", path.display(), loaded.hash);
             ExitCode::SUCCESS

@@ -1,5 +1,6 @@
 //! The webhook's setup from a configuration: what its files say is read here, at the start and at each reload.
 
+use std::io;
 use std::path::Path;
 
 use secrecy::SecretString;
@@ -34,12 +35,10 @@ fn client_token(path: &Path) -> Result<SecretString, String> {
 ///
 /// # Errors
 /// In words that name the way out.
-pub(super) async fn listen(from: &Webhook) -> Result<Option<TcpListener>, String> {
+pub(super) async fn listen(from: &Webhook) -> io::Result<Option<TcpListener>> {
     let Some(address) = from.listen else { return Ok(None) };
-    match TcpListener::bind(address).await {
-        Ok(listener) => Ok(Some(listener)),
-        Err(error) => {
-            Err(format!("can't listen on {address} for the webhook: {error}: choose another [webhook] listen"))
-        }
-    }
+    TcpListener::bind(address).await.map(Some).map_err(|error| {
+        let words = format!("can't listen on {address} for the webhook: {error}: choose another [webhook] listen");
+        io::Error::new(error.kind(), words)
+    })
 }

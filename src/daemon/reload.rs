@@ -130,9 +130,16 @@ impl Reloader {
             return Ok(view(&new, false, &[], Plan::default()));
         }
         let diff = self.diff(&new.config)?;
-        let plan = self.engine.retune(tuning(&new.config, &new.hash)).await?;
+        // Before the engine knows of a hook that is new, so that its first call finds it.
+        let old_set = self.hooks.send_replace(hook_set);
+        let plan = match self.engine.retune(tuning(&new.config, &new.hash)).await {
+            Ok(plan) => plan,
+            Err(refusal) => {
+                self.hooks.send_replace(old_set);
+                return Err(refusal);
+            }
+        };
         self.pushes.send_replace(setup);
-        self.hooks.send_replace(hook_set);
         if let Err(error) = self.logs.change(&new.config.log) {
             warn!(%error, "the log level stays as it was");
         }

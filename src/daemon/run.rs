@@ -5,6 +5,7 @@
 //! are answered → attempts that are out come back → the store is flushed and closed.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -61,9 +62,7 @@ impl From<SocketError> for Failure {
         let code = match &error {
             SocketError::InUse(_) => exit::UNAVAILABLE,
             SocketError::NotASocket(_) => exit::CONFIG,
-            SocketError::Io { error, .. } if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                exit::NO_PERMISSION
-            }
+            SocketError::Io { error, .. } if error.kind() == ErrorKind::PermissionDenied => exit::NO_PERMISSION,
             SocketError::Io { .. } => exit::IO,
         };
         Self::new(code, error)
@@ -151,7 +150,11 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
     clock_watch::watch(move || teller.clock_stepped()).map_err(|error| Failure::new(exit::SOFTWARE, error))?;
 
     let listener = sockets::api(&config.server.socket, config.server.socket_mode)?;
-    let door = pushes::listen(&config.webhook).await.map_err(|error| Failure::new(exit::UNAVAILABLE, error))?;
+    let door = pushes::listen(&config.webhook).await.map_err(|error| match error.kind() {
+        ErrorKind::PermissionDenied => Failure::new(exit::NO_PERMISSION, error),
+        ErrorKind::AddrNotAvailable => Failure::new(exit::CONFIG, error),
+        _ => Failure::new(exit::UNAVAILABLE, error),
+    })?;
     let drain = CancellationToken::new();
     let closed = start_engine(engine, drain.clone(), stop.leave.clone())?;
 
@@ -226,6 +229,19 @@ fn start_engine(
     };
     thread::Builder::new().name("engine".to_owned()).spawn(living).map_err(software)?;
     Ok(is_closed)
+}
+
+/// Whether what the configuration names can be used: tokens, certificates, hooks' secrets, keys. Connects to nothing.
+///
+/// # Errors
+/// In words.
+pub(super) fn prepare(config: &Config) -> Result<(), String> {
+    pushes::setup(&config.webhook)?;
+    hooks::set_up(config.fallbacks())?;
+    if config.platform.mode == Mode::Live {
+        client(config).map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
 
 fn client(config: &Config) -> Result<RbmClient, platform::SetupError> {

@@ -14,7 +14,7 @@ use super::core::{Batch, Core, Effect};
 use super::dispatch::STRIDE;
 use super::handle::CallsStatus;
 use crate::fallback::Granted;
-use crate::model::{Called, Event, Identity, LaneId, Policies, Queue, Record, State, Timestamp, UseCase};
+use crate::model::{Called, Event, Identity, LaneId, Policies, Queue, Record, Report, State, Timestamp, UseCase};
 use crate::store::{Store, StoreError, Ticket};
 
 /// The calls that are out, and what waits for one of them to come back.
@@ -97,7 +97,7 @@ impl<S: Store> Core<S> {
             };
             let event = if calls_max > 0 { Event::CallDue } else { Event::HandedBack };
             let step = self.advance(&mut record, due.position, event, now, &mut batch);
-            if step.report.is_some() {
+            if step.report == Some(Report::Voided) {
                 voided += 1;
             } else if step.changed {
                 handed_back += 1;

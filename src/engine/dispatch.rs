@@ -4,6 +4,7 @@
 //! fences are moved ahead of what falls due soon. Then, as the pace lets them, attempts leave: by traffic type, first
 //! attempts before retries, earliest due first; every so often the one that waits longest, so that nothing starves.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
@@ -12,7 +13,9 @@ use super::core::{Batch, Core, Effect, Flight};
 use super::lanes::FENCE_LOW;
 use super::pace::{self, Permit};
 use crate::clock::Now;
-use crate::model::{Answer, Event, LaneId, Missed, Place, Position, Queue, Record, Timestamp, TrafficType, retry};
+use crate::model::{
+    Answer, Event, LaneId, Missed, Place, Position, Queue, Record, Timestamp, TrafficType, grant, retry,
+};
 use crate::platform::Order;
 use crate::store::{Change, Store, StoreError};
 
@@ -20,6 +23,7 @@ use crate::store::{Change, Store, StoreError};
 pub(super) const STRIDE: usize = 256;
 /// One pick in so many goes to the longest wait, whatever its class.
 const FAIR_EVERY: u64 = 16;
+const DAY: Duration = Duration::from_secs(24 * 3600);
 /// How soon a route is looked at again after its store could not be read.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 /// How often retries are looked at while their route rests.
@@ -70,11 +74,14 @@ impl<S: Store> Core<S> {
             }
             again |= self.end_windows(lane, now.wall)?;
             again |= self.purge(lane, now.wall)?;
-            again |= self.call(lane, now.wall)?;
         }
         self.routes[route].stepped &= again;
         self.move_fences(route, now);
         let blocked = self.dispatch(route, now)?;
+        // Last: what settled just now may have a grant to call for.
+        for lane in self.routes[route].lanes.clone() {
+            again |= self.call(lane, now.wall)?;
+        }
         self.watch_load(route, now);
         if again {
             return Ok(Some(Duration::ZERO));
@@ -123,10 +130,18 @@ impl<S: Store> Core<S> {
     /// After a step back of the wall clock, what waits for an instant of it would wait that much longer: none waits longer
     /// than it could have if it had begun just now. True if there are more than one stride takes.
     fn cap_waits(&mut self, lane: LaneId, now: Timestamp) -> Result<bool, StoreError> {
-        let Some(settle) = self.lanes.get(lane).map(|lane| lane.policy.settle) else { return Ok(false) };
+        let Some(policy) = self.lanes.get(lane).map(|lane| Arc::clone(&lane.policy)) else { return Ok(false) };
+        // Quiet hours are over within a day.
+        let settle = if policy.not_between.is_some() { policy.settle.max(DAY) } else { policy.settle };
+        let longest = [
+            (Queue::Retry, retry::CEILING),
+            (Queue::Recalled, retry::CEILING),
+            (Queue::Settling, settle),
+            (Queue::Calling, grant::LATER_MAX),
+        ];
         let mut batch = Batch::default();
         let mut more = false;
-        for (queue, longest) in [(Queue::Retry, retry::CEILING), (Queue::Settling, settle)] {
+        for (queue, longest) in longest {
             if self.lanes.get(lane).is_none_or(|lane| lane.line(queue).count == 0) {
                 continue;
             }
@@ -146,6 +161,10 @@ impl<S: Store> Core<S> {
                 let position = Position { lane, queue, place };
                 match self.read(position) {
                     Ok(Some(mut record)) => {
+                        // A recall that has not reached it yet must not find it elsewhere, unmarked.
+                        if self.recall_first(&mut record, position, now, &mut batch) {
+                            continue;
+                        }
                         record.wait_until(latest);
                         self.stand(Some(position), &record, &mut batch);
                     }
@@ -320,6 +339,7 @@ impl<S: Store> Core<S> {
             // missed: somebody wanted it to wait, and to be revoked then.
             moot: old
                 && found.policy.missed == Missed::Moot
+                && record.recall.is_none()
                 && record.deadline(&found.policy) <= boot_time
                 && self.held_until(record) < boot_time,
         }

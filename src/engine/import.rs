@@ -146,7 +146,8 @@ impl<S: Store> Core<S> {
         self.stand(None, &record, batch);
         self.apply_early(&mut record, now, batch);
         let overdue = record.state == State::Pending && record.deadline(&policy) <= now;
-        if overdue && policy.missed == Missed::Moot && record.attempts == Attempts::default() {
+        let waits = self.hold_on(&record).is_some();
+        if overdue && !waits && policy.missed == Missed::Moot && record.attempts == Attempts::default() {
             // Nobody watched while it was on its way here.
             let at = record.position();
             self.advance(&mut record, at, Event::Due { maybe_attempted: false, moot: true }, now, batch);

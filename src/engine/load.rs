@@ -26,7 +26,7 @@ impl<S: Store> Core<S> {
         // Groups of what may leave now, by when it has to have left.
         let mut groups: Vec<(Timestamp, u64)> = Vec::new();
         for lane in route.lanes.iter().filter_map(|id| self.lanes.get(*id)) {
-            for queue in [Queue::Anchor, Queue::Own] {
+            for queue in [Queue::Anchor, Queue::Own].into_iter().filter(|queue| !lane.keeps_back(*queue)) {
                 let spread = if queue == Queue::Anchor { lane.policy.spread } else { Duration::ZERO };
                 // Deadlines never run backwards, so what is due is the first part of the queue.
                 let due = lane.line(queue).tally.iter().map(|(at, count)| (release(queue, at, &lane.policy), count));
@@ -37,9 +37,11 @@ impl<S: Store> Core<S> {
                     }
                 }
             }
-            let retries = lane.line(Queue::Retry);
-            if retries.head().is_some_and(|head| head.order <= now.wall) {
-                groups.push((now.wall, retries.count));
+            for queue in [Queue::Retry, Queue::Recalled].into_iter().filter(|queue| !lane.keeps_back(*queue)) {
+                let retries = lane.line(queue);
+                if retries.head().is_some_and(|head| head.order <= now.wall) {
+                    groups.push((now.wall, retries.count));
+                }
             }
         }
         let backlog: u64 = groups.iter().map(|(_, count)| count).sum();

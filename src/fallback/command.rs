@@ -1,14 +1,15 @@
 //! A grant as the standard input of a command.
 //!
 //! The command gets nothing else of ours: no shell, no environment that systemd or an operator gave to the daemon, and no
-//! more time and room for its words than it was promised. Whatever it leaves running ends with it.
+//! more time and room for its words than it was promised. What it leaves running in its process group ends with it.
 
-use std::process::{ExitStatus, Stdio};
+use std::pin::pin;
+use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, Command};
+use tokio::process::{ChildStdin, Command};
 use tracing::debug;
 
 use super::{Granted, words};
@@ -16,6 +17,8 @@ use crate::model::Called;
 
 /// As much of its output as is kept, from the end.
 const TAIL_BYTES_MAX: usize = 4096;
+/// How long its last words are waited for once it has ended.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 /// Where programs are found; all of the environment that there is.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -44,14 +47,32 @@ pub(super) async fn call(argv: &[String], granted: &Granted, timeout: Duration) 
             let _ = kill_process_group(group, Signal::KILL);
         }
     };
-    let Ok(result) = tokio::time::timeout(timeout, run(&mut child, told, end_all)).await else {
-        end_all();
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let mut talk = pin!(async { tokio::join!(tell(stdin, told), tail(stdout), tail(stderr)) });
+    let mut heard = None;
+    let ended = async {
+        loop {
+            tokio::select! {
+                status = child.wait() => return status,
+                all = &mut talk, if heard.is_none() => heard = Some(all),
+            }
+        }
+    };
+    let status = tokio::time::timeout(timeout, ended).await;
+    // None of what it started may stay.
+    end_all();
+    let Ok(status) = status else {
         // It is gone; this only takes note of it.
         let _ = child.wait().await;
         return Called::Failed(format!("it took longer than {timeout:?} and was ended").into());
     };
-    match result {
-        Ok((status, said)) => {
+    if heard.is_none() {
+        // Who left the group may hold its output for ever; how it ended is known already, and that is what counts.
+        heard = tokio::time::timeout(LAST_WORDS, talk).await.ok();
+    }
+    match status {
+        Ok(status) => {
+            let said = heard.map_or_else(String::new, |((), out, err)| if err.is_empty() { out } else { err });
             let said = words::fit(&said, granted);
             debug!(grant = granted.grant_id, %status, %said, "a fallback command ended");
             let colon = if said.is_empty() { "" } else { ": " };
@@ -61,24 +82,11 @@ pub(super) async fn call(argv: &[String], granted: &Granted, timeout: Duration) 
     }
 }
 
-/// Waits for its end. Returns how it ended, and the last line it said.
-async fn run(child: &mut Child, told: Vec<u8>, end_all: impl Fn()) -> std::io::Result<(ExitStatus, String)> {
-    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let tell = async move {
-        if let Some(mut stdin) = stdin {
-            // One that does not want to know is free not to listen.
-            let _ = stdin.write_all(&told).await;
-        }
-    };
-    let end = async {
-        let status = child.wait().await;
-        // Who still holds its output would have us wait for what is not the command any more.
-        end_all();
-        status
-    };
-    let (status, (), out, err) = tokio::join!(end, tell, tail(stdout), tail(stderr));
-    let said = [err, out].into_iter().find(|said| !said.is_empty()).unwrap_or_default();
-    Ok((status?, said))
+async fn tell(stdin: Option<ChildStdin>, told: Vec<u8>) {
+    if let Some(mut stdin) = stdin {
+        // One that does not want to know is free not to listen.
+        let _ = stdin.write_all(&told).await;
+    }
 }
 
 /// Reads to the end, and keeps the last line.

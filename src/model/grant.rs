@@ -12,7 +12,7 @@ use super::{Input, OnUnknown, Outcome, Record, Report, Step, Timestamp, retry};
 /// Between tries of what a hook refused: somebody has to change something first, and it may be changed at any time.
 const REFUSED_AGAIN: Duration = Duration::from_secs(600);
 /// The longest that a hook's `Retry-After` is believed.
-const LATER_MAX: Duration = Duration::from_secs(3600);
+pub const LATER_MAX: Duration = Duration::from_secs(3600);
 /// The least that is later.
 const MOMENT: Duration = Duration::from_millis(1);
 
@@ -117,11 +117,11 @@ pub(super) fn called(record: &mut Record, called: &Called, input: Input<'_>) -> 
     STORED
 }
 
-/// There is no hook any more: the grant is its agent's again, who has been told of it.
+/// There is no hook any more: the grant is its agent's again, who is told of it anew. It was told before that a hook has it.
 pub(super) fn handed_back(record: &mut Record) -> Step {
     let offered = record.grant.as_mut().filter(|grant| grant.state == GrantState::Offered);
     match offered.and_then(|grant| grant.call.take()) {
-        Some(_) => STORED,
+        Some(_) => Step { report: Some(Report::Granted), ..STORED },
         None => DUPLICATE,
     }
 }
@@ -160,7 +160,7 @@ pub(super) fn quiet_until(record: &Record, grant: Option<Grant>, input: Input<'_
 /// The grant that goes with an outcome: one where the message is surely not on the handset, and where that can't be known,
 /// what the policy says.
 pub(super) fn granted(record: &Record, outcome: Outcome, input: Input<'_>) -> Option<Grant> {
-    if record.recall.is_some() {
+    if record.recall.is_some() || input.policy.shadow {
         return None;
     }
     let state = match (outcome, input.policy.on_unknown) {

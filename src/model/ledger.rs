@@ -229,15 +229,15 @@ pub fn entries(before: Option<Grant>, record: &Record, step: &Step, now: Timesta
         counts.add(grant_cell(grant.state), 1);
     }
     let State::Settled { outcome, .. } = record.state else { return counts };
+    let tried = record.attempts.lateness.is_some() || record.attempts.unknown;
     match step.report {
         Some(Report::Settled) => {
             counts.add(Cell::settled(outcome), 1);
             // Only now: an attempt that is out is not stored with its message, and a crash would book it twice.
             counts.extend(record.attempts.lateness.map(|late| (Cell::lateness(late), 1)));
-            if record.attempts.count > 0 {
+            if record.attempts.count > 0 && outcome != Outcome::Shadow {
                 counts.add(Cell::ATTEMPTS, i64::from(record.attempts.count));
             }
-            let tried = record.attempts.lateness.is_some() || record.attempts.unknown;
             if !tried && matches!(outcome, Outcome::Delivered | Outcome::Revoked) {
                 counts.add(Cell::AVOIDED, 1);
             }
@@ -251,12 +251,14 @@ pub fn entries(before: Option<Grant>, record: &Record, step: &Step, now: Timesta
             counts.add(Cell::amended(from), 1);
             // It was not out of the race after all.
             counts.add(censored(record, now), -1);
-            delivered(&mut counts, record, true, now);
+            delivered(&mut counts, record, tried && from != Outcome::Shadow, now);
             // It would have been withdrawn, had it not been acknowledged or taken before.
             if record.grant.is_some_and(|grant| matches!(grant.state, GrantState::Offered | GrantState::Taken)) {
                 counts.add(Cell::DUPLICATE, 1);
             }
         }
+        // A call that crossed the delivery which took its grant back.
+        Some(Report::Taken) if outcome == Outcome::Delivered => counts.add(Cell::DUPLICATE, 1),
         Some(Report::Amended(_) | Report::Granted | Report::Taken | Report::Voided) | None => {}
     }
     counts

@@ -38,6 +38,8 @@ pub struct Policy {
     pub missed: Missed,
     /// The longest time from send to deadline that an agent may ask for itself.
     pub max_ttl: Duration,
+    /// Nothing is revoked, and so nothing is granted: what the platform's own ttl takes is somebody else's to replace.
+    pub shadow: bool,
     /// Keeps its rule for what is pending, takes no new messages.
     pub retired: bool,
     /// Whom a changed rule concerns.
@@ -60,6 +62,7 @@ impl Policy {
             calls_max: 0,
             missed: Missed::default(),
             max_ttl: PLATFORM_KEEPS,
+            shadow: false,
             retired: false,
             applies_to: AppliesTo::default(),
         }

@@ -235,11 +235,16 @@ impl What {
 }
 
 impl Record {
-    /// Whatever it waits for while it is revoked or settles, it waits no longer than until `latest`.
+    /// Whatever it waits for while it is revoked or settles, or its hook is to be called, it waits no longer than until `latest`.
     pub fn wait_until(&mut self, latest: Timestamp) {
         match &mut self.state {
             State::Revoking { next: until, .. } | State::Settling { until, .. } => *until = (*until).min(latest),
-            State::Pending | State::Settled { .. } => {}
+            State::Settled { .. } => {
+                if let Some(Grant { call: Some(call), .. }) = &mut self.grant {
+                    call.next = call.next.min(latest);
+                }
+            }
+            State::Pending => {}
         }
     }
 

@@ -165,7 +165,7 @@ pub fn step(record: &mut Record, event: Event, input: Input<'_>) -> Step {
         Event::Due { maybe_attempted, moot } => due(record, maybe_attempted, moot, input),
         Event::Stuck => stuck(record, input),
         Event::PutAside(hold) => match record.state {
-            State::Pending | State::Revoking { in_flight: false, .. } if !record.held => {
+            State::Pending | State::Revoking { in_flight: false, .. } if !record.held && record.recall.is_none() => {
                 record.held = true;
                 record.note(input.now, What::Held, Some(hold.into()));
                 STORED
@@ -271,7 +271,12 @@ fn recall(record: &mut Record, id: u64, input: Input<'_>) -> Step {
             start_revoking(record, input.now, input);
             STORED
         }
-        State::Revoking { in_flight: true, .. } | State::Settling { .. } => STORED,
+        State::Revoking { in_flight: true, .. } => STORED,
+        State::Settling { .. } => {
+            // There will be no grant, so no quiet hours to wait for.
+            record.wait_until(input.now.plus(input.policy.settle));
+            STORED
+        }
         State::Settled { outcome, .. } => match &mut record.grant {
             Some(grant) if grant.state == GrantState::Offered && !input.grant_acked => {
                 grant.state = GrantState::Withdrawn;
@@ -459,6 +464,8 @@ fn settle(record: &mut Record, outcome: Outcome, input: Input<'_>) -> Step {
             Outcome::Failed => Belief::Failed,
             _ => Belief::Unknown,
         };
+        // Waits that are broken off and begun anew, at each start, are one line.
+        record.trail.pop_if(|last| last.what == What::Quiet);
         record.note(input.now, What::Quiet, Some(until.to_string()));
         record.state = State::Settling { belief, until };
         return STORED;

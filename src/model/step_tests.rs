@@ -481,6 +481,18 @@ fn an_sms_that_is_of_no_use_after_the_quiet_hours_is_void_when_its_time_is_over(
     );
 }
 
+/// It runs beside whatever revokes now, and that one sends the SMS.
+#[test]
+fn in_shadow_mode_no_sms_is_granted_whatever_ends_the_message() {
+    for (stage, last) in [("settling REVOKED", Event::WindowEnded), ("in flight", rejected())] {
+        let mut life = Life::in_stage(stage);
+        life.policy.shadow = true;
+        life.takes(last);
+        assert!(life.record.is_settled());
+        assert_eq!(life.grant(), None);
+    }
+}
+
 #[test]
 fn a_message_is_failed_when_its_next_attempt_would_come_past_give_up_after() {
     for answer in [Answer::Lost("".into()), Answer::NotSent("".into())] {

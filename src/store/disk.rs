@@ -60,7 +60,9 @@ const BACKLOG_MAX: u64 = 65_536;
 /// Slots that are looked at with each append, and for each change of it, on their way to a run, and dropped from memory once
 /// the run has what is in them: no append waits for all of them, and they go faster than new ones come.
 const SLOTS_PER_APPEND: usize = 512;
-const SLOTS_PER_CHANGE: usize = 4;
+const SLOTS_PER_CHANGE: usize = 16;
+/// And when memory is short: who is refused comes again soon.
+const SLOTS_PER_REFUSAL: usize = 65_536;
 
 /// Young generations may outgrow their bound while the disk is slow, but not beyond all measure.
 const YOUNG_EXCESS: usize = 2;
@@ -196,11 +198,14 @@ impl SledStore {
 
     /// Begins the next generation if this one is old or large enough, and the last one frozen is out of the way.
     fn turn(&mut self) {
+        if self.writer.is_failing() || self.ageing.is_some() {
+            return;
+        }
         // A third each for the generation that grows, the one before it, and the one on its way to a run.
         let large = self.written >= self.young_bytes / 3 || self.state.young.bytes() >= self.young_bytes;
         // What a failing disk can't take now would only be begun.
         let due = large || (self.written > 0 && self.keeper.shelf.take_turn_due());
-        if self.writer.is_failing() || self.ageing.is_some() || !due {
+        if !due {
             return;
         }
         self.generation += 1;
@@ -234,7 +239,8 @@ impl SledStore {
             Stage::Ageing(frozen) => Stage::Ageing(frozen),
             Stage::Aged(frozen, done) if done == frozen.len() => {
                 // To give back that much memory takes a while, and nobody waits for it.
-                std::thread::spawn(move || drop(frozen));
+                // If there is no thread to be had, it goes at once.
+                drop(std::thread::Builder::new().spawn(move || drop(frozen)));
                 return;
             }
             Stage::Aged(frozen, done) => {
@@ -319,7 +325,11 @@ impl Store for SledStore {
         if self.writer.is_failing() {
             return Err(StoreError::Io("the last write failed and is being tried again".to_owned()));
         }
-        if self.backlog() >= BACKLOG_MAX || self.state.young.bytes() >= self.young_bytes.saturating_mul(YOUNG_EXCESS) {
+        let short = self.state.young.bytes() >= self.young_bytes.saturating_mul(YOUNG_EXCESS);
+        if short {
+            self.settle(SLOTS_PER_REFUSAL);
+        }
+        if short || self.backlog() >= BACKLOG_MAX {
             return Err(StoreError::Io("too much waits for the disk".to_owned()));
         }
         Ok(())
