@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::rig::{NONE, Rig, deletes, message_path, past, time};
+use crate::rig::{AGENT, NONE, PHONE, Rig, deletes, message_path, past, time};
 
 #[tokio::test]
 async fn in_shadow_mode_nothing_is_revoked_and_what_would_have_been_is_recorded() {
@@ -35,6 +35,14 @@ async fn in_shadow_mode_nothing_is_revoked_and_what_would_have_been_is_recorded(
     let message = rig.message("m1").await;
     assert!(message["trail"].to_string().contains("the DELETE would have left now"), "{message}");
     assert_eq!((deletes(&rig.book("m1")), deletes(&rig.book("m2"))), (NONE.into(), NONE.into()));
+
+    // What the platform's own ttl takes, whoever revokes in earnest replaces.
+    rig.send("m3", "promo").await;
+    let ttl = json!({"phoneNumber": PHONE, "eventType": "TTL_EXPIRATION_REVOKED", "eventId": "e", "messageId": "m3",
+        "agentId": format!("{AGENT}@rbm.goog")});
+    assert_eq!(rig.post("/v1/events", ttl.to_string()).await.0, 200);
+    let outcome = rig.outcome().await;
+    assert_eq!((&outcome["outcome"], &outcome["grant"]), (&json!("REVOKED"), &Value::Null), "{outcome}");
 
     // Another mode takes another client, and so a restart.
     std::fs::write(rig.path("config.toml"), &text).unwrap();
