@@ -34,6 +34,29 @@ fn a_store_of_a_newer_program_is_refused_and_left_alone() {
 }
 
 #[test]
+fn a_kill_while_it_opens_leaves_nothing_that_stops_the_next_opening() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _, durable) = open(dir.path(), options());
+    let mut world = World::new(5);
+    store.append(World::lanes());
+    let ticket = store.append(world.batch(200));
+    wait_for(&durable, ticket);
+    store.close();
+    // What sled leaves when it dies while it notes where it stands.
+    let mut databases = 0;
+    for entry in fs::read_dir(dir.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.join("db").exists() {
+            databases += 1;
+            fs::write(path.join("snap.FFFFFFFFFFFFFFF0.generating"), b"half").unwrap();
+        }
+    }
+    assert!(databases > 0);
+    let (store, ..) = open(dir.path(), options());
+    assert_eq!(all_records(&store), world.live);
+}
+
+#[test]
 fn a_broken_disk_loses_nothing_that_was_acknowledged_and_is_survived() {
     let dir = tempfile::tempdir().unwrap();
     let options = Options { durability: Durability::Disk, ..Options::default() };

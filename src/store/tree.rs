@@ -38,6 +38,7 @@ pub(super) fn io(what: &str, path: &Path, error: impl std::fmt::Display) -> Stor
 impl Tree {
     /// Opens the database in `dir`, or makes one there.
     pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+        remove_half_made_snapshots(dir)?;
         let config = sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(None);
         let mut tries = 0;
         let db = loop {
@@ -80,6 +81,20 @@ impl Tree {
     pub(super) fn from(&self, key: &[u8]) -> impl Iterator<Item = Result<(Bytes, Bytes), StoreError>> + use<> {
         self.db.range(key..).map(|item| item.map_err(reading))
     }
+}
+
+/// When sled opens a database it may note where it stands, in `snap.N.generating` which becomes `snap.N`. A process killed
+/// in between leaves the former by half, and sled 0.34 takes that for the newest snapshot and calls the database corrupt
+/// (it passes over `.in___motion`, as such files were called once). Nothing is lost with it: snapshots only spare reading.
+fn remove_half_made_snapshots(dir: &Path) -> Result<(), StoreError> {
+    if !dir.exists() {
+        return Ok(());
+    }
+    let half_made = list(dir)?.into_iter().filter(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("snap.") && name.ends_with(".generating")
+    });
+    half_made.map(|path| fs::remove_file(&path).map_err(|error| io("removing", &path, error))).collect()
 }
 
 fn writing(error: impl std::fmt::Display) -> StoreError {
