@@ -268,6 +268,21 @@ async fn a_black_hole_never_answers_and_a_slow_answer_is_to_what_was_done_at_onc
 }
 
 #[tokio::test]
+async fn an_answer_that_is_held_is_to_what_was_done_at_once_and_leaves_when_it_is_let_go() {
+    let client = Client::new(offline()).await;
+    client.create(PHONE, "m1", text()).await;
+    client.order("/sandbox/faults", json!({"kind": "hold"})).await;
+    let held = client.try_delete(PHONE, "m1");
+    let release = async {
+        client.sandbox.until(|stats| stats.faults.contains_key(&FaultKind::Hold)).await;
+        assert_eq!(client.book("m1").state, State::Revoked);
+        client.order("/sandbox/answers:release", json!({})).await;
+    };
+    let (answer, ()) = tokio::join!(held, release);
+    assert_eq!(answer.unwrap().status(), 200);
+}
+
+#[tokio::test]
 async fn a_message_can_be_delivered_after_its_delete_was_answered_200() {
     let client = Client::new(offline()).await;
     client.create(PHONE, "m1", text()).await;

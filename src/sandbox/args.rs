@@ -110,8 +110,8 @@ pub struct Args {
     /// For example --fault loseAnswer=0.5; can be given more than once. The
     /// kinds: tooManyRequests, serverError, slow, loseAnswer, reset,
     /// deliveredAfterRevoke, unauthorized, forbidden, badRequest, notFound,
-    /// garbage, redirect, hugeBody, blackHole, and for expiries
-    /// ttlRevokeFailed.
+    /// garbage, redirect, hugeBody, blackHole, hold (until
+    /// POST /sandbox/answers:release), and for expiries ttlRevokeFailed.
     #[arg(long = "fault", value_name = "KIND=PERCENT", value_parser = Chance::parse, help_heading = "Faults")]
     faults: Vec<Chance>,
 

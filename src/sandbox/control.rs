@@ -42,6 +42,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/sandbox/handsets", post(change_handset))
         .route("/sandbox/handsets:connect", post(connect_handset))
         .route("/sandbox/faults", post(order_fault))
+        .route("/sandbox/answers:release", post(release_answers))
         .route("/sandbox/outage", post(set_outage))
         .route("/sandbox/tokens:expire", post(expire_tokens))
         .route("/sandbox/webhook", post(set_webhook))
@@ -92,6 +93,11 @@ async fn connect_handset(State(shared): State<Arc<Shared>>, bytes: Bytes) -> Out
 async fn order_fault(State(shared): State<Arc<Shared>>, bytes: Bytes) -> Outcome {
     let order: Order = body(&bytes)?;
     shared.with(|world, _| world.orders.place(order)).map_err(|why| Answer::invalid(&why))?;
+    done()
+}
+
+async fn release_answers(State(shared): State<Arc<Shared>>) -> Outcome {
+    shared.with(|world, _| world.release_answers());
     done()
 }
 
@@ -185,7 +191,7 @@ async fn push_event(State(shared): State<Arc<Shared>>, bytes: Bytes) -> Outcome 
     done()
 }
 
-/// Puts a message into the queue of its handset, as a create without a ttl does, and outside of any pace.
+/// Puts a message into the queue of its handset, as a create does, and outside of any pace.
 async fn send_message(State(shared): State<Arc<Shared>>, bytes: Bytes) -> Outcome {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -193,10 +199,12 @@ async fn send_message(State(shared): State<Arc<Shared>>, bytes: Bytes) -> Outcom
         agent_id: String,
         phone: String,
         message_id: String,
+        ttl: Option<Written>,
     }
-    let Sent { agent_id, phone, message_id } = body(&bytes)?;
+    let Sent { agent_id, phone, message_id, ttl } = body(&bytes)?;
     let phone = checked_phone(phone).map_err(|why| Answer::invalid(&why))?;
-    shared.send(agent_id.strip_suffix(AGENT_DOMAIN).unwrap_or(&agent_id), &phone, &message_id);
+    let ttl = ttl.map(|Written(ttl)| ttl);
+    shared.send(agent_id.strip_suffix(AGENT_DOMAIN).unwrap_or(&agent_id), &phone, &message_id, ttl);
     done()
 }
 

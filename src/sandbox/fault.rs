@@ -21,6 +21,8 @@ pub enum FaultKind {
     ServerError,
     /// Done at once, answered after a delay: a client with less patience never learns the result.
     Slow,
+    /// Done at once, answered when all answers that are held are let go (`POST /sandbox/answers:release`).
+    Hold,
     /// Done, then the connection is closed without an answer.
     LoseAnswer,
     /// The connection is closed before anything is done.
@@ -54,6 +56,7 @@ impl FaultKind {
             FaultKind::TooManyRequests => "tooManyRequests",
             FaultKind::ServerError => "serverError",
             FaultKind::Slow => "slow",
+            FaultKind::Hold => "hold",
             FaultKind::LoseAnswer => "loseAnswer",
             FaultKind::Reset => "reset",
             FaultKind::DeliveredAfterRevoke => "deliveredAfterRevoke",

@@ -138,7 +138,7 @@ impl Sandbox {
 
     /// Puts a message into the queue of its handset, as a create without a ttl does.
     pub fn send(&self, agent: &str, phone: &str, message_id: &str) {
-        self.shared.send(agent, phone, message_id);
+        self.shared.send(agent, phone, message_id, None);
     }
 
     /// Changes how a handset behaves, from now on and for what waits for it.
@@ -211,11 +211,12 @@ impl Shared {
         result
     }
 
-    fn send(&self, agent: &str, phone: &str, message_id: &str) {
+    fn send(&self, agent: &str, phone: &str, message_id: &str, ttl: Option<Duration>) {
         self.with(|world, now| {
             if world.message(agent, message_id).is_none() {
-                let new = world::NewMessage { agent, phone, message_id, expires_at: None, answer: String::new() };
-                world.create(new, false, now);
+                let expires_at = ttl.map(|ttl| now + ttl);
+                let new = world::NewMessage { agent, phone, message_id, expires_at, answer: String::new() };
+                world.create(new, world.is_early(agent, message_id), now);
             }
         });
     }

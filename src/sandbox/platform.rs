@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use tokio::sync::watch;
 
 use super::{
     answer::Answer,
@@ -48,22 +49,24 @@ pub(super) enum Outage {
     BlackHole,
 }
 
-/// What becomes of a request: an answer or the lack of one, after a delay.
+/// What becomes of a request: an answer or the lack of one, after a delay or when it is let go.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) outcome: Result<Answer, Unanswered>,
     pub(super) delay: Duration,
+    /// Told when an answer that is held may leave.
+    pub(super) held: Option<watch::Receiver<()>>,
 }
 
 impl From<Answer> for Reply {
     fn from(answer: Answer) -> Self {
-        Reply { outcome: Ok(answer), delay: Duration::ZERO }
+        Reply { outcome: Ok(answer), delay: Duration::ZERO, held: None }
     }
 }
 
 impl From<Unanswered> for Reply {
     fn from(unanswered: Unanswered) -> Self {
-        Reply { outcome: Err(unanswered), delay: Duration::ZERO }
+        Reply { outcome: Err(unanswered), delay: Duration::ZERO, held: None }
     }
 }
 
@@ -139,7 +142,7 @@ impl World {
             Ok(_) => self.stats.tokens_issued += 1,
             Err(_) => self.stats.tokens_refused += 1,
         }
-        afterwards(answer.unwrap_or_else(|refusal| refusal), fault.as_ref())
+        self.afterwards(answer.unwrap_or_else(|refusal| refusal), fault.as_ref())
     }
 
     /// The fault that strikes this request: one that was ordered, or one that chance has in store.
@@ -177,9 +180,11 @@ impl World {
             FaultKind::HugeBody => Answer::huge().into(),
             FaultKind::Reset => Unanswered::Reset.into(),
             FaultKind::BlackHole => Unanswered::Silent.into(),
-            FaultKind::Slow | FaultKind::LoseAnswer | FaultKind::DeliveredAfterRevoke | FaultKind::TtlRevokeFailed => {
-                return None;
-            }
+            FaultKind::Slow
+            | FaultKind::Hold
+            | FaultKind::LoseAnswer
+            | FaultKind::DeliveredAfterRevoke
+            | FaultKind::TtlRevokeFailed => return None,
         })
     }
 
@@ -188,7 +193,7 @@ impl World {
             Operation::Create => {
                 let mut early = false;
                 let answer = self.create_message(call, &mut early, now).unwrap_or_else(|refusal| refusal);
-                let mut reply = afterwards(answer, fault);
+                let mut reply = self.afterwards(answer, fault);
                 if early {
                     reply.delay += EVENT_AHEAD;
                 }
@@ -203,15 +208,15 @@ impl World {
                 {
                     self.show_anyway(&call.agent, &call.id, fault.delay, now);
                 }
-                afterwards(if ok { Answer::ok("{}") } else { Answer::not_found() }, fault)
+                self.afterwards(if ok { Answer::ok("{}") } else { Answer::not_found() }, fault)
             }
             Operation::Event => {
                 let mut event = call.body;
                 event.insert("name".into(), format!("phones/{}/agentEvents/{}", call.phone, call.id).into());
                 event.insert("sendTime".into(), timestamp(now).into());
-                afterwards(Answer::ok(Value::Object(event).to_string()), fault)
+                self.afterwards(Answer::ok(Value::Object(event).to_string()), fault)
             }
-            Operation::Capabilities => afterwards(Answer::ok(FEATURES), fault),
+            Operation::Capabilities => self.afterwards(Answer::ok(FEATURES), fault),
             Operation::Token => Answer::not_found().into(),
         }
     }
@@ -230,10 +235,29 @@ impl World {
             body.insert("expireTime".into(), timestamp(expires_at).into());
         }
         let answer = Value::Object(body).to_string();
-        *early = self.dice.chance(self.options.early_events, "early", &format!("{agent}/{id}"), 0);
+        *early = self.is_early(&agent, &id);
         let new = NewMessage { agent: &agent, phone: &phone, message_id: &id, expires_at, answer: answer.clone() };
         self.create(new, *early, now);
         Ok(Answer::ok(answer))
+    }
+
+    /// The method has run: what the fault makes of its answer.
+    fn afterwards(&self, answer: Answer, fault: Option<&Fault>) -> Reply {
+        match fault {
+            Some(Fault { kind: FaultKind::Slow, delay, .. }) => {
+                Reply { delay: delay.unwrap_or(SLOW), ..Reply::from(answer) }
+            }
+            Some(Fault { kind: FaultKind::Hold, .. }) => {
+                Reply { held: Some(self.answers_held.subscribe()), ..Reply::from(answer) }
+            }
+            Some(Fault { kind: FaultKind::LoseAnswer, .. }) => Unanswered::Lost.into(),
+            _ => answer.into(),
+        }
+    }
+
+    /// Lets all answers go that are held.
+    pub(super) fn release_answers(&self) {
+        self.answers_held.send_replace(());
     }
 
     /// Does what a scenario or the control API wants done.
@@ -248,17 +272,6 @@ impl World {
             Happening::Outage(outage) => self.outage = outage,
             Happening::ExpireTokens => self.tokens.expire_all(now),
         }
-    }
-}
-
-/// The method has run: what the fault makes of its answer.
-fn afterwards(answer: Answer, fault: Option<&Fault>) -> Reply {
-    match fault {
-        Some(Fault { kind: FaultKind::Slow, delay, .. }) => {
-            Reply { delay: delay.unwrap_or(SLOW), ..Reply::from(answer) }
-        }
-        Some(Fault { kind: FaultKind::LoseAnswer, .. }) => Unanswered::Lost.into(),
-        _ => answer.into(),
     }
 }
 

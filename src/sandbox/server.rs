@@ -89,6 +89,10 @@ async fn finish(reply: Reply) -> Result<Response<Body>, HangUp> {
     if !reply.delay.is_zero() {
         tokio::time::sleep(reply.delay).await;
     }
+    if let Some(mut held) = reply.held {
+        // The other end lives as long as the world.
+        let _ = held.changed().await;
+    }
     match reply.outcome {
         Ok(answer) => Ok(answer.into_response()),
         Err(Unanswered::Lost | Unanswered::Reset) => Err(HangUp),

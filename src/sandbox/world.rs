@@ -11,6 +11,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use tokio::sync::watch;
 
 use super::{
     books::{DeleteRequest, MessageBook, State, Stats},
@@ -76,6 +77,7 @@ pub(super) struct World {
     counter: u64,
     pub(super) orders: Orders,
     pub(super) outage: Outage,
+    pub(super) answers_held: watch::Sender<()>,
     pub(super) paces: Paces,
     pub(super) tokens: Tokens,
     pub(super) feed: Feed,
@@ -102,6 +104,7 @@ impl World {
             counter: 0,
             orders: Orders::default(),
             outage: Outage::None,
+            answers_held: watch::Sender::new(()),
             paces: Paces::new(options.rate),
             tokens,
             feed: Feed::new(),
@@ -170,6 +173,11 @@ impl World {
     /// Finds a message.
     pub(super) fn message(&self, agent: &str, message_id: &str) -> Option<&Message> {
         self.messages.get(format!("{agent}/{message_id}").as_str())
+    }
+
+    /// Whether chance has it that a message is shown before its create is answered, if its handset is reachable.
+    pub(super) fn is_early(&self, agent: &str, message_id: &str) -> bool {
+        self.dice.chance(self.options.early_events, "early", &format!("{agent}/{message_id}"), 0)
     }
 
     /// Puts a message into the queue of its handset. `at_once` shows it before this returns, if the handset is
