@@ -17,7 +17,7 @@ use tokio::{
 };
 
 /// Longer than anything here takes on a busy machine: a test that hangs should say where.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits for what must come.
 pub(crate) async fn soon<T>(what: &str, coming: impl Future<Output = T>) -> T {

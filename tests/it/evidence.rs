@@ -1,10 +1,10 @@
-//! Delivery events: early, in their envelope, forged, just after the answer, and after the grant.
+//! Delivery events: early, in their envelope, forged, and just after the answer. What each does in each state: see `table`.
 
 use reqwest::Method;
-use revoked::sandbox::{Behaviour, FaultKind, Options};
+use revoked::sandbox::{Behaviour, Options};
 use serde_json::{Value, json};
 
-use crate::rig::{AGENT, NONE, Rig, deletes, draft, message_path, parts};
+use crate::rig::{AGENT, NONE, Rig, deletes, draft, parts};
 
 #[tokio::test]
 async fn delivered_before_the_registration_settles_it_at_once() {
@@ -85,37 +85,4 @@ async fn delivered_just_after_a_200_means_no_grant() {
     assert_eq!((&outcome["kind"], &outcome["outcome"]), (&json!("SETTLED"), &json!("DELIVERED")), "{outcome}");
     assert_eq!(outcome["grant"], Value::Null);
     assert_eq!(deletes(&rig.book("m1")), [200]);
-}
-
-#[tokio::test]
-async fn delivered_after_the_grant_takes_it_back_unless_it_was_acknowledged() {
-    let mut rig = Rig::start().await;
-    for id in ["m1", "m2"] {
-        rig.send(id, "otp").await;
-        let outcome = rig.outcome().await;
-        assert_eq!((&outcome["messageId"], &outcome["grant"]["state"]), (&json!(id), &json!("OFFERED")));
-        if id == "m1" {
-            let ack = json!({"cursor": outcome["cursor"]}).to_string();
-            assert_eq!(rig.post("/v1/outcomes:ack", ack).await.0, 200);
-        }
-    }
-    for (id, grant) in [("m1", "OFFERED"), ("m2", "WITHDRAWN")] {
-        assert_eq!(rig.delivered(id).await, "APPLIED");
-        let outcome = rig.outcome().await;
-        assert_eq!((&outcome["kind"], &outcome["outcome"]), (&json!("AMENDED"), &json!("DELIVERED")), "{outcome}");
-        assert_eq!((&outcome["messageId"], &outcome["grant"]["state"]), (&json!(id), &json!(grant)));
-        assert_eq!(rig.delivered(id).await, "DUPLICATE");
-    }
-}
-
-#[tokio::test]
-async fn a_platform_ttl_that_failed_is_followed_by_a_delete_at_once() {
-    let mut rig = Rig::start().await;
-    rig.send("m1", "promo").await;
-    let event = json!({"phoneNumber": crate::rig::PHONE, "eventType": "TTL_EXPIRATION_REVOKE_FAILED", "eventId": "e",
-        "messageId": "m1", "agentId": AGENT});
-    assert_eq!(rig.post("/v1/events", event.to_string()).await.1["effect"], "APPLIED");
-    assert_eq!(rig.outcome().await["outcome"], "REVOKED", "ten minutes before its deadline");
-    assert_eq!(rig.sandbox.stats().faults.get(&FaultKind::TtlRevokeFailed), None);
-    assert_eq!(rig.get(&message_path("m1")).await.1["attempts"], 1);
 }

@@ -21,16 +21,6 @@ async fn a_lost_answer_then_404_is_not_delivered_and_follows_on_unknown() {
 }
 
 #[tokio::test]
-async fn a_404_without_any_doubt_is_looked_at_once_more_and_then_unknown() {
-    let mut rig = Rig::start().await;
-    rig.order("faults", json!({"kind": "notFound", "count": 2})).await;
-    rig.send("m1", "held").await;
-    let outcome = rig.outcome().await;
-    assert_eq!((&outcome["outcome"], &outcome["grant"]["state"]), (&json!("UNKNOWN"), &json!("HELD")), "{outcome}");
-    assert_eq!(deletes(&rig.book("m1")), [404, 404]);
-}
-
-#[tokio::test]
 async fn a_request_that_is_never_answered_is_sent_again() {
     let mut rig = Rig::start().await;
     rig.order("faults", json!({"kind": "blackHole"})).await;

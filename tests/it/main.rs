@@ -29,6 +29,7 @@ mod recall;
 mod refusals;
 mod shadow;
 mod stop;
+mod table;
 mod transfer;
 mod two_daemons;
 mod webhook;

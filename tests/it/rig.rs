@@ -56,7 +56,9 @@ pub(crate) struct Rig {
     pub(crate) daemon: Option<Daemon>,
     directory: TempDir,
     http: Client,
-    plain: Client,
+    pub(crate) plain: Client,
+    /// How long the daemon waits for an answer of the platform.
+    request_timeout: &'static str,
     /// How far the outcomes have been read.
     cursor: String,
     /// How far the sandbox's events have been read.
@@ -72,6 +74,15 @@ impl Rig {
 
     /// With more in the configuration.
     pub(crate) async fn with(options: Options, more: &str) -> Rig {
+        Rig::waiting("2s", options, more).await
+    }
+
+    /// The same with a daemon that does not lose patience with an answer that is held.
+    pub(crate) async fn patient(options: Options, more: &str) -> Rig {
+        Rig::waiting("1h", options, more).await
+    }
+
+    async fn waiting(request_timeout: &'static str, options: Options, more: &str) -> Rig {
         let options = Options { handsets: "offline=100".parse().unwrap(), ..options };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stop = CancellationToken::new();
@@ -82,7 +93,8 @@ impl Rig {
         let http = client().unix_socket(directory.path().join("sock")).pool_max_idle_per_host(0).build().unwrap();
         let plain = client().build().unwrap();
         let stop = stop.drop_guard();
-        let mut rig = Rig { sandbox, daemon: None, directory, http, plain, cursor: "0".into(), event: 0, _stop: stop };
+        let (daemon, cursor) = (None, "0".into());
+        let mut rig = Rig { sandbox, daemon, directory, http, plain, request_timeout, cursor, event: 0, _stop: stop };
         rig.configure("config.toml", "sock", "store", more);
         rig.restart().await;
         rig
@@ -93,10 +105,11 @@ impl Rig {
         let (socket, store, path) = (self.path(socket), self.path(store), self.path(name));
         let text = format!(
             "[server]\nsocket = {socket:?}\n[store]\npath = {store:?}\n\
-             [platform]\nendpoint = {:?}\ncredentials = {:?}\nconnect_timeout = \"1s\"\nrequest_timeout = \"2s\"\n\
+             [platform]\nendpoint = {:?}\ncredentials = {:?}\nconnect_timeout = \"1s\"\nrequest_timeout = {:?}\n\
              [log]\nlevel = \"info,revoked=debug\"\nformat = \"text\"\n{USE_CASES}{more}",
             self.sandbox.base_url(),
             self.sandbox.key_path(),
+            self.request_timeout,
         );
         std::fs::write(&path, text).unwrap();
         path
