@@ -90,11 +90,11 @@ fn remove_half_made_snapshots(dir: &Path) -> Result<(), StoreError> {
     if !dir.exists() {
         return Ok(());
     }
-    let half_made = list(dir)?.into_iter().filter(|path| {
+    let mut half_made = list(dir)?.into_iter().filter(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         name.starts_with("snap.") && name.ends_with(".generating")
     });
-    half_made.map(|path| fs::remove_file(&path).map_err(|error| io("removing", &path, error))).collect()
+    half_made.try_for_each(|path| fs::remove_file(&path).map_err(|error| io("removing", &path, error)))
 }
 
 fn writing(error: impl std::fmt::Display) -> StoreError {
