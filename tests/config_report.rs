@@ -371,3 +371,23 @@ proptest! {
         let _ = report(&text).to_string();
     }
 }
+
+#[test]
+fn a_credential_is_found_by_its_name_alone_or_as_a_file_of_the_directory_that_the_unit_names() {
+    let text = format!("[platform]\ncredentials = \"brand.json\"\n[webhook]\nclient_token_files = [\"token\"]\n{OTP}");
+    let key = |readable| {
+        let config = config::parse("config.toml", &text, &Env { readable, ..env() }, now()).unwrap().config;
+        let path = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+        (path(config.platform.credentials.as_deref().unwrap()), path(&config.webhook.client_token_files[0]))
+    };
+    let both: fn(&Path) -> io::Result<()> = |_| Ok(());
+    assert_eq!(key(both), ("brand.json".to_owned(), "token".to_owned()));
+    let from_directory: fn(&Path) -> io::Result<()> = |path| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if name.starts_with("revoked_") { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+    };
+    assert_eq!(key(from_directory), ("revoked_brand.json".to_owned(), "revoked_token".to_owned()));
+    let nothing = Env { readable: |_| Err(io::ErrorKind::NotFound.into()), ..env() };
+    let problem = config::parse("config.toml", &text, &nothing, now()).unwrap_err().problems()[0].clone();
+    assert!(problem.help.unwrap().contains("/etc/revoked/credentials"));
+}

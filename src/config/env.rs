@@ -60,8 +60,19 @@ impl Env {
     }
 
     pub(super) fn credentials(&self) -> Option<(PathBuf, Origin)> {
+        let path = self.credential(Path::new("service-account.json"))?;
+        Some((path, Origin::Environment("CREDENTIALS_DIRECTORY")))
+    }
+
+    /// Where the credential of this name is, or should be.
+    ///
+    /// One that has a `LoadCredential=` of its own has just its name. Our unit hands over all files of one directory
+    /// (`LoadCredential=revoked:/etc/revoked/credentials`), and systemd puts the first part and a "_" before the name of each.
+    pub(super) fn credential(&self, name: &Path) -> Option<PathBuf> {
         let directory = self.credentials_directory.as_ref()?;
-        Some((directory.join("service-account.json"), Origin::Environment("CREDENTIALS_DIRECTORY")))
+        let plain = directory.join(name);
+        let of_unit = directory.join(format!("revoked_{}", name.display()));
+        Some(if (self.readable)(&plain).is_err() && (self.readable)(&of_unit).is_ok() { of_unit } else { plain })
     }
 }
 

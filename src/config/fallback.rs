@@ -1,7 +1,6 @@
 //! `[use_cases.NAME.fallback]`: what is called with each grant of a use case, tried on a sample before any message is.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::de::DeValue;
@@ -10,8 +9,8 @@ use super::civil::Positive;
 use super::env::Env;
 use super::report::Problem;
 use super::section::Section;
-use super::sections::{clear, readable, size};
-use super::value::{Choice, Count, Target, Value, Wrong, text};
+use super::sections::{clear, secret, size};
+use super::value::{Choice, Count, SecretFile, Target, Value, Wrong, text};
 use crate::fallback::{Method, Request, Spec, Template, Way, check_header};
 
 /// The keys that only a request has.
@@ -28,12 +27,13 @@ pub(super) fn read(section: &mut Section<'_>, env: &Env) -> Option<Spec> {
     let method = of_request(section, has_url, "method", Method::Post);
     let headers = of_request(section, has_url, "headers", Headers(BTreeMap::new())).0;
     let header_files = of_request(section, has_url, "header_files", HeaderFiles(BTreeMap::new())).0;
+    let header_files = header_files
+        .into_iter()
+        .filter_map(|(name, file)| Some((name, secret(section, env, "header_files", file)?)))
+        .collect();
     let body = section.find::<Body>("body").map(|Body(template)| template);
     let timeout = section.get("timeout", Positive(Duration::from_secs(10))).0;
     let calls_max = size(section.get("calls_max", Count(8)));
-    for path in header_files.values() {
-        readable(section, env, "header_files", path);
-    }
     clear(section, "url", url.as_ref());
     match (section.span("url"), section.span("command")) {
         (None, None) => {
@@ -115,14 +115,14 @@ impl Value for Headers {
 }
 
 /// Headers whose values are in files.
-struct HeaderFiles(BTreeMap<String, PathBuf>);
+struct HeaderFiles(BTreeMap<String, SecretFile>);
 
 impl Value for HeaderFiles {
     fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
         let expected = "a table of paths, such as { Authorization = \"/etc/revoked/sms-authorization\" }";
         pairs(value, expected, |name, value| {
             check_header(name, "").map_err(Wrong::new)?;
-            PathBuf::read(value)
+            SecretFile::read(value)
         })
         .map(Self)
     }

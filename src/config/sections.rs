@@ -224,22 +224,22 @@ fn credentials(section: &mut Section<'_>, env: &Env, mode: Mode) -> Option<PathB
     None
 }
 
-/// Where a secret file is, if it can be read.
-fn secret(section: &mut Section<'_>, env: &Env, key: &str, SecretFile(path): SecretFile) -> Option<PathBuf> {
-    let path = match &env.credentials_directory {
-        _ if path.is_absolute() => path,
-        Some(directory) => directory.join(path),
-        None => {
-            let name = path.display();
-            let problem = Problem::error(format!("no credential \"{name}\": $CREDENTIALS_DIRECTORY is not set")).help(
-                format!("write the whole path, or have systemd hand it over:\nLoadCredential={name}:/path/to/{name}"),
-            );
-            section.problem_at(key, problem, "only a name");
-            return None;
-        }
+/// Where a secret file is, unless that can't be known; whether it can be read is checked.
+pub(super) fn secret(section: &mut Section<'_>, env: &Env, key: &str, SecretFile(path): SecretFile) -> Option<PathBuf> {
+    if path.is_absolute() {
+        readable(section, env, key, &path);
+        return Some(path);
+    }
+    let name = path.display();
+    let Some(found) = env.credential(&path) else {
+        let problem = Problem::error(format!("no credential \"{name}\": $CREDENTIALS_DIRECTORY is not set")).help(
+            format!("write the whole path, or have systemd hand it over:\nLoadCredential={name}:/path/to/{name}"),
+        );
+        section.problem_at(key, problem, "only a name");
+        return None;
     };
-    readable(section, env, key, &path);
-    Some(path)
+    readable(section, env, key, &found);
+    Some(found)
 }
 
 /// `[pace]`: how hard the platform is pressed.
@@ -300,17 +300,13 @@ impl Choice for ForwardMode {
 impl Webhook {
     pub(super) fn read(section: &mut Section<'_>, env: &Env) -> Self {
         let listen = section.find("listen").map(|Listen(address)| address);
-        let certificate = section.find::<PathBuf>("tls_certificate");
-        let key = section.find::<PathBuf>("tls_key");
-        let client_token_files = section.get("client_token_files", Vec::<PathBuf>::new());
+        let mut pem = |name| section.find(name).and_then(|file| secret(section, env, name, file));
+        let (certificate, key) = (pem("tls_certificate"), pem("tls_key"));
+        let tokens = section.get("client_token_files", Vec::new());
+        let client_token_files: Vec<_> =
+            tokens.into_iter().filter_map(|file| secret(section, env, "client_token_files", file)).collect();
         let forward_to = section.find("forward_to").map(|Target(url)| url);
         let forward = section.get("forward", ForwardMode::Answer);
-        for path in &client_token_files {
-            readable(section, env, "client_token_files", path);
-        }
-        for (name, path) in [("tls_certificate", &certificate), ("tls_key", &key)] {
-            path.iter().for_each(|path| readable(section, env, name, path));
-        }
         if listen.is_some() && client_token_files.is_empty() {
             let problem = Problem::error("a webhook without client tokens").help(
                 "nothing that comes could be told from a forgery: put the clientToken of each agent \
@@ -414,6 +410,9 @@ pub(super) fn size(count: Count) -> usize {
 pub(super) fn readable(section: &mut Section<'_>, env: &Env, key: &str, path: &std::path::Path) {
     let Err(error) = (env.readable)(path) else { return };
     let problem = Problem::error(format!("can't read {}", path.display())).help(match error.kind() {
+        std::io::ErrorKind::NotFound if env.credentials_directory.as_ref().is_some_and(|all| path.starts_with(all)) => {
+            "systemd hands over what is in /etc/revoked/credentials when it starts the daemon: put it there, and restart"
+        }
         std::io::ErrorKind::NotFound => "is the path right?",
         std::io::ErrorKind::PermissionDenied => "let the daemon's user read it, or use systemd's LoadCredential=",
         _ => "a plain file is expected here",

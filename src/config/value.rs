@@ -127,17 +127,6 @@ impl Value for PathBuf {
     }
 }
 
-impl Value for Vec<PathBuf> {
-    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
-        let all = value.as_array().ok_or_else(|| Wrong::found(value, "an array of paths"))?;
-        all.iter().map(|one| PathBuf::read(one.get_ref())).collect()
-    }
-
-    fn show(&self) -> toml::Value {
-        self.iter().map(Value::show).collect::<Vec<_>>().into()
-    }
-}
-
 /// A file with something secret in it: a path, or the name it has in systemd's `$CREDENTIALS_DIRECTORY`.
 #[derive(Clone)]
 pub(super) struct SecretFile(pub(super) PathBuf);
@@ -156,6 +145,18 @@ impl Value for SecretFile {
 
     fn show(&self) -> toml::Value {
         self.0.show()
+    }
+}
+
+impl Value for Vec<SecretFile> {
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        let expected = "an array of paths, or of names of credentials of systemd";
+        let all = value.as_array().ok_or_else(|| Wrong::found(value, expected))?;
+        all.iter().map(|one| SecretFile::read(one.get_ref())).collect()
+    }
+
+    fn show(&self) -> toml::Value {
+        self.iter().map(Value::show).collect::<Vec<_>>().into()
     }
 }
 

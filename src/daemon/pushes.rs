@@ -1,10 +1,8 @@
 //! The webhook's setup from a configuration: what its files say is read here, at the start and at each reload.
 
-use std::io;
 use std::path::Path;
 
 use secrecy::SecretString;
-use tokio::net::TcpListener;
 
 use crate::config::{ForwardMode, Webhook};
 use crate::intake::webhook::{self, Forward, Setup, Target};
@@ -29,16 +27,4 @@ fn client_token(path: &Path) -> Result<SecretString, String> {
         "" => Err(format!("there is no client token in {}: the file is empty", path.display())),
         token => Ok(token.to_owned().into()),
     }
-}
-
-/// Listens where the configuration says.
-///
-/// # Errors
-/// In words that name the way out.
-pub(super) async fn listen(from: &Webhook) -> io::Result<Option<TcpListener>> {
-    let Some(address) = from.listen else { return Ok(None) };
-    TcpListener::bind(address).await.map(Some).map_err(|error| {
-        let words = format!("can't listen on {address} for the webhook: {error}: choose another [webhook] listen");
-        io::Error::new(error.kind(), words)
-    })
 }

@@ -22,7 +22,8 @@ use tracing::{error, info, warn};
 use super::logs::Logs;
 use super::reload::Reloader;
 use super::signals::{self, Stop};
-use super::{clock_watch, exit, file_watch, hooks, logs, pushes, sockets};
+use super::sockets::Passed;
+use super::{clock_watch, exit, file_watch, hooks, logs, pushes};
 use crate::clock;
 use crate::config::{self, Config, Loaded, Mode};
 use crate::engine::{Doors, Engine, PaceLimits, Settings, Tuning};
@@ -149,12 +150,10 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
     })?;
     clock_watch::watch(move || teller.clock_stepped()).map_err(|error| Failure::new(exit::SOFTWARE, error))?;
 
-    let listener = sockets::api(&config.server.socket, config.server.socket_mode)?;
-    let door = pushes::listen(&config.webhook).await.map_err(|error| match error.kind() {
-        ErrorKind::PermissionDenied => Failure::new(exit::NO_PERMISSION, error),
-        ErrorKind::AddrNotAvailable => Failure::new(exit::CONFIG, error),
-        _ => Failure::new(exit::UNAVAILABLE, error),
-    })?;
+    let webhook = config.webhook.listen.map(|_| "webhook");
+    let mut passed = Passed::from_env(&["api"].into_iter().chain(webhook).collect::<Vec<_>>())?;
+    let listener = passed.api(&config.server.socket, config.server.socket_mode)?;
+    let door = passed.tcp("webhook", config.webhook.listen).await?;
     let drain = CancellationToken::new();
     let closed = start_engine(engine, drain.clone(), stop.leave.clone())?;
 

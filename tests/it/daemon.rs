@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{BufRead as _, BufReader},
+    os::fd::OwnedFd,
     path::Path,
     process::{ExitStatus, Output, Stdio},
     sync::Arc,
@@ -34,6 +35,21 @@ fn command(subcommand: &str, config: &Path) -> Command {
     command
 }
 
+/// One that gets two sockets from its parent. systemd numbers them from 3 on; here they are standard input and output.
+fn passing(config: &Path, names: &str, [one, other]: [OwnedFd; 2]) -> Command {
+    let mut command = command("run", config);
+    command.stdin(one).stdout(other);
+    command.envs([("LISTEN_FDS_FIRST_FD", "0"), ("LISTEN_FDS", "2"), ("LISTEN_FDNAMES", names)]);
+    command
+}
+
+/// Runs one that gets two sockets to its end.
+pub(crate) async fn run_to_end_with(config: &Path, names: &str, sockets: [OwnedFd; 2]) -> Output {
+    // Not `output`, which would make standard output a pipe.
+    let child = passing(config, names, sockets).stderr(Stdio::piped()).spawn().unwrap();
+    soon("the end of a process", child.wait_with_output()).await.unwrap()
+}
+
 /// Runs it to its end, which it is to reach by itself.
 pub(crate) async fn run_to_end(subcommand: &str, config: &Path) -> Output {
     soon("the end of a process", command(subcommand, config).output()).await.unwrap()
@@ -55,8 +71,17 @@ impl Daemon {
     /// The same with more in its environment.
     pub(crate) async fn start_in(config: &Path, environment: &[(&str, &str)]) -> Daemon {
         let mut command = command("run", config);
-        let mut child =
-            command.envs(environment.iter().copied()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        command.envs(environment.iter().copied()).stdout(Stdio::null());
+        Daemon::of(command).await
+    }
+
+    /// The same with two sockets that it gets as systemd passes them, under these names.
+    pub(crate) async fn start_with(config: &Path, names: &str, sockets: [OwnedFd; 2]) -> Daemon {
+        Daemon::of(passing(config, names, sockets)).await
+    }
+
+    async fn of(mut command: Command) -> Daemon {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = File::from(child.stderr.take().unwrap().into_owned_fd().unwrap());
         let log = Arc::new(watch::Sender::new(String::new()));
         // A thread rather than a task: in a panic no task runs any more, and the last lines are the ones that matter.
