@@ -10,9 +10,10 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that can't go on should say where"))]
 
-// What everybody speaks: the decisions, as plain values and pure functions; and the time.
+// What everybody speaks: the decisions, as plain values and pure functions; the time, and spans of it.
 pub mod clock;
 pub mod model;
+pub mod spans;
 
 // The way of a message: in, kept, decided, sent; and the SMS instead.
 pub mod engine;
@@ -31,3 +32,4 @@ pub mod bench;
 mod child;
 pub mod demo;
 pub mod sandbox;
+mod usage;

@@ -67,6 +67,7 @@ const BANS: [Ban; 10] = [
         but: &[
             "src/daemon/",
             "src/engine/mod.rs",
+            "src/store/writer.rs",
             "src/platform/",
             "src/sandbox/",
             "src/ctl/",

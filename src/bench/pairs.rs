@@ -9,11 +9,12 @@ use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::host::{disk_bytes, mib};
+use super::host::mib;
 use super::load::{self, Client};
 use super::rig::{LOOK_EVERY, Place, Rig, seconds_since};
 use super::sheet::{Sheet, grouped, round};
 use crate::clock;
+use crate::usage;
 
 /// Messages registered and then delivered, per second, and whether it lasts
 #[derive(Clone, Debug, clap::Args)]
@@ -136,7 +137,7 @@ fn sample(rig: &Rig, passed: &AtomicU64, start: Duration) -> anyhow::Result<Samp
     Ok(Sample {
         at: seconds_since(start),
         passed: passed.load(Ordering::Relaxed),
-        disk_mib: mib(disk_bytes(&rig.store())),
+        disk_mib: mib(usage::disk_bytes(&rig.store())),
         resident_mib: rig.resident_mib()?,
     })
 }

@@ -8,13 +8,14 @@ use hdrhistogram::Histogram;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use super::host::{disk_bytes, mib, resident_mib};
+use super::host::{mib, resident_mib};
 use super::load::{self, AGENT, Client};
 use super::rig::{Place, Rig, count, status};
 use super::sheet::{Sheet, grouped, round};
 use crate::clock;
 use crate::engine::StateKind;
 use crate::intake::wire::MessageView;
+use crate::usage;
 
 /// kill -9 with many messages pending, and what it takes to come back
 #[derive(Clone, Debug, clap::Args)]
@@ -43,7 +44,7 @@ pub(super) async fn run(args: Args, place: Place) -> anyhow::Result<Sheet> {
     let mut rig = place.start(&[], CONFIG).await?;
     let line = |number| load::registration("later", &id(number), number);
     load::fill(&rig.daemon.socket(), args.pending, line, rig.progress()).await?;
-    let disk = disk_bytes(&rig.store());
+    let disk = usage::disk_bytes(&rig.store());
     let resident_before = rig.resident_mib()?;
     let lookups_before = lookups(&mut rig.client().await?, &args).await?;
 

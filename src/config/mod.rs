@@ -30,7 +30,7 @@ use toml::de::DeTable;
 pub use env::{Env, can_be_read};
 pub use report::{Level, Mark, Problem, Report, Span};
 pub use sections::{
-    Account, Durability, ForwardMode, Log, LogFormat, Mode, Pace, Platform, Retention, Server, Store, Webhook,
+    Account, Durability, ForwardMode, Log, LogFormat, Metrics, Mode, Pace, Platform, Retention, Server, Store, Webhook,
 };
 pub use settings::{Change, Diff, Origin, Setting};
 
@@ -53,6 +53,8 @@ pub struct Config {
     pub pace: Pace,
     /// The webhook.
     pub webhook: Webhook,
+    /// The metrics.
+    pub metrics: Metrics,
     /// How long what is over is kept.
     pub retention: Retention,
     /// The log.
@@ -141,6 +143,7 @@ pub fn parse(name: &str, text: &str, env: &Env, now: Timestamp) -> Result<Loaded
     let platform = document.section("platform", |section| Platform::read(section, env));
     let pace = document.section("pace", Pace::read);
     let webhook = document.section("webhook", |section| Webhook::read(section, env));
+    let metrics = document.section("metrics", Metrics::read);
     let retention = document.section("retention", Retention::read);
     let log = document.section("log", Log::read);
     let use_cases = document.use_cases("use_cases", |section| use_cases::read(section, env, now));
@@ -163,7 +166,8 @@ pub fn parse(name: &str, text: &str, env: &Env, now: Timestamp) -> Result<Loaded
     let policy = |(name, (policy, _))| Some((name, Policy { shadow, ..policy? }));
     let policies = use_cases.into_iter().filter_map(policy).collect();
     let settings = found.settings;
-    let config = Config { server, store, platform, pace, webhook, retention, log, policies, fallbacks, settings };
+    let config =
+        Config { server, store, platform, pace, webhook, metrics, retention, log, policies, fallbacks, settings };
     Ok(Loaded { config, hash: hash(text.as_bytes()), warnings: report })
 }
 

@@ -336,6 +336,19 @@ impl Webhook {
     }
 }
 
+/// `[metrics]`: where else Prometheus may look than on the socket.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Metrics {
+    /// Where it is listened for.
+    pub listen: Option<SocketAddr>,
+}
+
+impl Metrics {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        Self { listen: section.find("listen").map(|Listen(address)| address) }
+    }
+}
+
 /// Plain http to another machine is at times all there is, and had better be meant.
 pub(super) fn clear(section: &mut Section<'_>, key: &str, url: Option<&Url>) {
     if url.is_some_and(in_the_clear) {

@@ -209,6 +209,19 @@ pub(super) fn span(span: Duration) -> String {
     }
 }
 
+/// The same for what is shorter than that as a rule: `0.18 ms`.
+pub(super) fn moment(short: Duration) -> String {
+    match short.as_micros() {
+        micros @ 1..10_000 => format!("{} ms", f64::from(u32::try_from(micros).unwrap_or(0)) / 1000.0),
+        _ => span(short),
+    }
+}
+
+/// `812 KiB`, `1.3 GiB`
+pub(super) fn bytes(bytes: u64) -> String {
+    bytesize::ByteSize(bytes).display().iec().to_string()
+}
+
 /// How late the first DELETE left.
 pub(super) fn late(lateness: Duration) -> String {
     if lateness.is_zero() { "on time".to_owned() } else { format!("{} late", span(lateness)) }

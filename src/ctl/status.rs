@@ -11,7 +11,7 @@ use super::output::Output;
 use super::show::{self, Column, Here};
 use crate::config::Mode;
 use crate::engine::StateKind;
-use crate::intake::wire::{RouteView, StatusView, WebhookView};
+use crate::intake::wire::{RouteView, StatusView, StoreView, WebhookView};
 
 /// As much of a failure as fits a line.
 const CHARS_MAX: usize = 76;
@@ -78,11 +78,29 @@ fn facts(view: &StatusView, here: &Here) -> Option<String> {
         let held: Vec<_> = view.holds.iter().map(|hold| format!("{} ({})", hold.id, about(&hold.of))).collect();
         facts.add_row([Cell::new("held").fg(Color::Yellow), Cell::new(held.join("; ")).fg(Color::Yellow)]);
     }
+    if let Some(store) = &view.store {
+        facts.add_row([Cell::new("store"), Cell::new(self::store(store))]);
+    }
     if let Some(error) = &view.store_error {
         let alarm = |text: String| Cell::new(text).fg(Color::Red).add_attribute(Attribute::Bold);
         facts.add_row([alarm("store".to_owned()), alarm(format!("registrations are refused: {}", show::plain(error)))]);
     }
     Some(show::rows(&facts))
+}
+
+/// How much there is, and how long it takes to add to it.
+fn store(view: &StoreView) -> String {
+    let StoreView { disk_bytes, young_bytes, frozen_bytes, backlog, flushes } = view;
+    let mut words =
+        format!("{} on disk, {} in memory", show::bytes(*disk_bytes), show::bytes(young_bytes + frozen_bytes));
+    if let Some(times) = flushes {
+        let [p50, p99] = [times.p50, times.p99].map(show::moment);
+        let _ = write!(words, "; flushes p50 {p50}, p99 {p99}");
+    }
+    if *backlog > 0 {
+        let _ = write!(words, "; {} writes wait", show::count(*backlog));
+    }
+    words
 }
 
 /// What came in, and what became of it where it is passed on.
@@ -200,6 +218,8 @@ mod tests {
             {"agentId":"promo-bot","region":"us","inFlight":0,"perSecond":1.5,"resting":"FORBIDDEN","resumesIn":"12s"},
             {"agentId":"sale-bot","region":"us","inFlight":64,"perSecond":200.0,"backlog":1000000,
             "doneBy":"2026-11-22T13:23:20Z","late":true}],"lostOutcomes":1024,
+            "store":{"diskBytes":1363148800,"youngBytes":41943040,"frozenBytes":0,
+            "backlog":3,"flushes":{"count":7,"p50":"0.00018s","p99":"0.0031s","max":"0.5s"}},
             "lastCursor":"1042","earlyEvents":3,"storeError":"the store can't write: No space left on device",
             "holds":[{"id":"77","useCase":"promotion","holdTime":"2026-11-22T11:00:00Z"}],
             "fallback":{"otp":{"waiting":12,"inFlight":8,"taken":1207,"failedCalls":31,"voided":0,
@@ -222,6 +242,8 @@ mod tests {
             "1,024 outcomes",
             "nothing is revoked",
             "1,207",
+            "1.3 GiB on disk, 40.0 MiB in memory; flushes p50 0.18 ms",
+            "3 writes wait",
             "otp failed 60 s",
         ] {
             assert!(screen.contains(part), "{part} is missing:\n{screen}");

@@ -21,7 +21,7 @@ use crate::clock;
 use crate::config::{self, Change, Config, Diff, Env, Loaded};
 use crate::engine::{Handle, Plan, Refusal, RefusalKind};
 use crate::fallback::HookSet;
-use crate::intake::desk::Request;
+use crate::intake::desk::{Reloads, Request};
 use crate::intake::webhook::Setup;
 use crate::intake::wire::{ChangeView, ConfigView, LastReloadView, PlannedView, ReloadView, SettingView};
 use crate::model::Timestamp;
@@ -44,7 +44,9 @@ pub(super) struct Reloader {
     pub looked_at: Option<String>,
     /// What grants are handed to.
     pub hooks: watch::Sender<Arc<HookSet>>,
-    /// How the last reload went.
+    /// How reloads went, for whoever watches …
+    pub told: watch::Sender<Reloads>,
+    /// … and the last one for whoever asks.
     pub last: Option<LastReloadView>,
 }
 
@@ -101,11 +103,15 @@ impl Reloader {
             tell_systemd(&[NotifyState::Reloading, since]);
         }
         let result = self.take_over().await;
-        let failures = self.last.as_ref().map_or(0, |last| last.failures) + u64::from(result.is_err());
+        let (now, good) = (clock::wall(), result.is_ok());
+        self.told.send_modify(|told| {
+            (told.successful, told.good_at) = (good, if good { Some(now) } else { told.good_at });
+            *(if good { &mut told.good } else { &mut told.failed }) += 1;
+        });
         self.last = Some(LastReloadView {
-            at: clock::wall(),
-            successful: result.is_ok(),
-            failures,
+            at: now,
+            successful: good,
+            failures: self.told.borrow().failed,
             message: result.as_ref().err().map(|refusal| refusal.message.clone()),
         });
         tell_systemd(&[NotifyState::Ready]);

@@ -28,7 +28,8 @@ use crate::clock;
 use crate::config::{self, Config, Loaded, Mode};
 use crate::engine::{Doors, Engine, PaceLimits, Settings, Tuning};
 use crate::fallback::Hooks;
-use crate::intake::{self, Gate, Limits, desk::Desk, socket::SocketError, webhook::Webhook};
+use crate::intake::desk::{Desk, Reloads};
+use crate::intake::{self, Gate, Limits, socket::SocketError, webhook::Webhook};
 use crate::platform::{self, Platform, RbmClient, Shadow};
 use crate::store::{Durability, SledStore, StoreError, StoreOptions};
 
@@ -37,6 +38,9 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// Less would make a run of every few thousand messages.
 const YOUNG_BYTES_MIN: usize = 16 << 20;
+
+/// Scrapes at a time; more have to wait.
+const METRICS_CLIENTS_MAX: usize = 16;
 
 /// Why the daemon does not run: what to say, and the exit code that goes with it.
 pub(super) struct Failure(pub exit::Code, pub String);
@@ -150,10 +154,12 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
     })?;
     clock_watch::watch(move || teller.clock_stepped()).map_err(|error| Failure::new(exit::SOFTWARE, error))?;
 
-    let webhook = config.webhook.listen.map(|_| "webhook");
-    let mut passed = Passed::from_env(&["api"].into_iter().chain(webhook).collect::<Vec<_>>())?;
+    let listens = [("webhook", config.webhook.listen), ("metrics", config.metrics.listen)];
+    let served = listens.iter().filter(|(_, listen)| listen.is_some()).map(|(name, _)| *name);
+    let mut passed = Passed::from_env(&["api"].into_iter().chain(served).collect::<Vec<_>>())?;
     let listener = passed.api(&config.server.socket, config.server.socket_mode)?;
     let door = passed.tcp("webhook", config.webhook.listen).await?;
+    let metrics = passed.tcp("metrics", config.metrics.listen).await?;
     let drain = CancellationToken::new();
     let closed = start_engine(engine, drain.clone(), stop.leave.clone())?;
 
@@ -163,6 +169,7 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
     } else {
         tokio::sync::mpsc::channel(1).1
     };
+    let (told_reloads, reloads) = watch::channel(Reloads::default());
     let reloader = Reloader {
         path: path.to_owned(),
         looked_at: Some(loaded.hash.clone()),
@@ -172,6 +179,7 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
         logs,
         pushes: set_up,
         hooks: hook_set,
+        told: told_reloads,
         last: None,
     };
     tokio::spawn(reloader.run(requests, changed, hangup, stop.drain.clone()));
@@ -185,7 +193,7 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
         info!(%address, "the webhook listens");
         webhook = Some(serving);
     }
-    let gate = Gate {
+    let gate = Arc::new(Gate {
         engine: handle,
         desk,
         limits: Limits { request_bytes: config.server.request_bytes_max, batch_bytes: config.server.batch_bytes_max },
@@ -193,8 +201,15 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
         webhook,
         mode: config.platform.mode,
         started_at,
+        reloads,
         stopping: stop.drain.clone(),
-    };
+    });
+    if let Some(metrics) = metrics {
+        let address = metrics.local_addr().map_err(|error| Failure::new(exit::SOFTWARE, error))?;
+        let routes = intake::metrics_router(Arc::clone(&gate));
+        servers.spawn(intake::server::run(metrics, routes, METRICS_CLIENTS_MAX, stop.drain.clone()));
+        info!(%address, "metrics are served");
+    }
     let server = intake::server::run(listener, intake::router(gate), config.server.clients_max, stop.drain.clone());
     servers.spawn(server);
     info!(version = env!("CARGO_PKG_VERSION"), socket = %config.server.socket.display(), config = %hash, "ready");

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::agent::Ledger;
-use crate::intake::wire::{LatenessView, StatusView};
+use crate::intake::wire::{StatusView, TimesView};
 use crate::model::{GrantState, Outcome, Timestamp};
 use crate::sandbox::{MessageBook, State};
 
@@ -30,7 +30,7 @@ pub(super) struct Verdict {
     /// More than one grant for a message.
     pub granted_twice: usize,
     /// First DELETEs, since the restart.
-    pub lateness: Option<LatenessView>,
+    pub lateness: Option<TimesView>,
     #[serde(skip)]
     pub by_use_case: BTreeMap<String, [usize; 6]>,
     #[serde(skip)]

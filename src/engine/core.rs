@@ -10,11 +10,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-
 pub(super) use super::batch::Batch;
 use super::calls::Calls;
 use super::chores::{CHORES, Sifting, sift_all};
+use super::counters::{Counters, Times};
 use super::early::EarlyEvents;
 use super::export::Export;
 use super::handle::{Command, Refusal};
@@ -174,7 +173,8 @@ pub(super) struct Core<S> {
     pub trimmed: Cursor,
     pub lost_outcomes: u64,
     pub losing: bool,
-    pub lateness: Histogram<u64>,
+    pub counters: Counters,
+    pub times: Times,
     /// The configuration in force.
     pub config_hash: Box<str>,
     /// Since when each use case has its policy, and from which configuration.
@@ -232,8 +232,8 @@ impl<S: Store> Core<S> {
             trimmed: snapshot.last_cursor.saturating_sub(kept_at_most),
             lost_outcomes: 0,
             losing: false,
-            // Up to a day, in milliseconds, three digits: a few tens of kilobytes.
-            lateness: Histogram::new_with_max(24 * 3600 * 1000, 3).unwrap_or_else(|_| unreachable!("bounds are valid")),
+            counters: Counters::default(),
+            times: Times::default(),
             settings,
         };
         let policies = Arc::clone(&core.policies);
@@ -332,6 +332,7 @@ impl<S: Store> Core<S> {
                 batch.changes.push(Change::Unbooked(oldest));
             }
             self.ledger.book(hour, &use_case, counts.iter());
+            self.counters.book(&use_case, &counts);
             batch.changes.push(Change::Booked(hour, use_case, counts));
         }
         let recalls = batch.recalls.iter().filter_map(|id| self.recalls.get(*id));

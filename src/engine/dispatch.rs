@@ -310,7 +310,7 @@ impl<S: Store> Core<S> {
         }
         self.spread_on(next.position, now.wall);
         if !tried_before && let Some(lateness) = record.attempts.lateness {
-            self.lateness.saturating_record(u64::try_from(lateness.as_millis()).unwrap_or(u64::MAX));
+            self.times.lateness.record(lateness);
         }
         let Some(found) = self.lanes.get(lane) else { return Ok(()) };
         let order = Order {
@@ -434,6 +434,8 @@ impl<S: Store> Core<S> {
         let random = self.random.u64(..);
         let change = self.routes[route].pace.back(&answer, left, now.mono, random);
         self.say(route, change, &answer);
+        self.counters.answered(answer.kind());
+        self.times.answers.record(now.mono.saturating_sub(left));
         debug!(seq, answer = answer.kind(), "an attempt is back");
         let mut batch = Batch::default();
         self.advance(&mut record, stored_at, Event::Answered(answer), now.wall, &mut batch);
@@ -442,12 +444,13 @@ impl<S: Store> Core<S> {
     }
 
     /// One line per change of a route's state, and no more.
-    fn say(&self, route: usize, change: pace::Change, answer: &Answer) {
+    fn say(&mut self, route: usize, change: pace::Change, answer: &Answer) {
         let route = &self.routes[route];
         let (agent, region) = (&route.agent, route.region);
         match change {
             pace::Change::None => {}
             pace::Change::Rests(reason, wait) => {
+                self.counters.rests(reason);
                 let words = answer.words();
                 warn!(%agent, %region, ?reason, answer = %words, first_wait = ?wait, "no requests for now; trying again by and by");
             }

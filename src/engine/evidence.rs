@@ -19,7 +19,12 @@ impl<S: Store> Core<S> {
                 self.commit(std::mem::take(&mut batch));
             }
             match self.load(&piece.identity) {
-                Ok(found) => effects.push(self.learn_one(found, piece, now, &mut batch)),
+                Ok(found) => {
+                    let kind = piece.kind.name();
+                    let effect = self.learn_one(found, piece, now, &mut batch);
+                    self.counters.learnt(kind, effect);
+                    effects.push(effect);
+                }
                 Err(error) => {
                     self.commit(batch);
                     return Err(Refusal::unavailable(error.to_string()));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::books::Books;
+use super::counters::Counters;
 use super::export::{ExportHead, ExportItem, ExportSlice, LogSpan};
 use super::hold::{HoldStatus, Which};
 use super::import::Imported;
@@ -18,7 +19,8 @@ use crate::model::{
     AgentId, Hold, Identity, LaneSpec, MessageId, Outcome, Phone, Recall, Record, Region, Selector, Timestamp,
     TrafficType, UseCase,
 };
-use crate::store::{Cursor, Entry};
+use crate::spans::Measured;
+use crate::store::{Cursor, Entry, Figures};
 
 /// A registration that was found well formed.
 #[derive(Clone, PartialEq, Debug)]
@@ -98,7 +100,7 @@ pub enum EvidenceKind {
 }
 
 /// What evidence did.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum EvidenceEffect {
     /// It moved its message on.
@@ -149,7 +151,7 @@ pub struct Refusal {
 }
 
 /// Kinds of refusals, as HTTP knows them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum RefusalKind {
     /// 400
     Invalid,
@@ -249,8 +251,12 @@ pub struct Status {
     pub routes: Vec<RouteStatus>,
     /// Settled since the start, by outcome.
     pub settled: BTreeMap<Outcome, u64>,
-    /// First attempts since the start, and how late they left: p50, p99, max.
-    pub lateness: Option<Lateness>,
+    /// How late first attempts left since the start.
+    pub lateness: Measured,
+    /// How long attempts took to come back since the start.
+    pub answer_times: Measured,
+    /// What else happened since the start.
+    pub counters: Counters,
     /// The last entry of the outcome log.
     pub last_cursor: Cursor,
     /// Entries of the outcome log that had to go since the start and that nobody had acknowledged.
@@ -263,21 +269,14 @@ pub struct Status {
     pub calls: BTreeMap<UseCase, CallsStatus>,
     /// Why registrations are refused, if they are.
     pub store_error: Option<String>,
-    /// The configuration in force.
+    /// How the store is doing.
+    pub store: Figures,
+    /// Places of queues that are kept in memory.
+    pub window: usize,
+    /// The configuration in force …
     pub config_hash: Box<str>,
-}
-
-/// How late first attempts left.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Lateness {
-    /// How many there were.
-    pub count: u64,
-    /// Half of them left within this.
-    pub p50: Duration,
-    /// 99 of 100 left within this.
-    pub p99: Duration,
-    /// The latest of them.
-    pub max: Duration,
+    /// … and its use cases.
+    pub use_cases: Vec<UseCase>,
 }
 
 /// The hook of one use case. All but the first two since the start.

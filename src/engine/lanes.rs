@@ -85,7 +85,7 @@ impl Line {
     }
 
     /// The places of the window, in order.
-    pub(super) fn places(&self) -> impl Iterator<Item = Place> {
+    pub(super) fn places(&self) -> impl ExactSizeIterator<Item = Place> {
         self.near.iter().copied()
     }
 

@@ -16,6 +16,7 @@ mod calls_tests;
 mod chores;
 mod commands;
 mod core;
+mod counters;
 mod dispatch;
 mod early;
 mod evidence;
@@ -66,11 +67,12 @@ use crate::store::{Cursor, Snapshot, Store, StoreError, Ticket};
 
 pub use self::books::{Books, UseCaseBooks};
 pub use self::core::Settings;
+pub use self::counters::Counters;
 pub use self::export::{ExportHead, ExportItem, ExportLease, ExportSlice, LogSpan, export_store};
 pub use self::handle::{
-    CallsStatus, Described, Draft, Evidence, EvidenceEffect, EvidenceKind, Explained, Filter, Forecast, Handle,
-    Lateness, Load, OnConflict, Outcomes, Own, Page, Plan, PlannedUseCase, Refusal, RefusalKind, Registered,
-    RouteStatus, StateKind, Status, Verb,
+    CallsStatus, Described, Draft, Evidence, EvidenceEffect, EvidenceKind, Explained, Filter, Forecast, Handle, Load,
+    OnConflict, Outcomes, Own, Page, Plan, PlannedUseCase, Refusal, RefusalKind, Registered, RouteStatus, StateKind,
+    Status, Verb,
 };
 pub use self::hold::{HoldStatus, Which};
 pub use self::import::Imported;

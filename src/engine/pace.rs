@@ -65,7 +65,7 @@ impl Default for PaceLimits {
 }
 
 /// Why a route rests.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum RestReason {
     /// The platform answered 429.
@@ -76,6 +76,11 @@ pub enum RestReason {
     Forbidden,
     /// It can't be reached, or its answers do not come back.
     Unreachable,
+}
+
+impl RestReason {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::TooManyRequests, Self::Unauthorized, Self::Forbidden, Self::Unreachable];
 }
 
 /// Whether a request may leave.

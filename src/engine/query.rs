@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::core::Core;
-use super::handle::{Described, Filter, Lateness, Outcomes, Page, Refusal, RouteStatus, StateKind, Status};
+use super::handle::{Described, Filter, Outcomes, Page, Refusal, RouteStatus, StateKind, Status};
 use crate::clock::Now;
 use crate::model::{AgentId, Identity, LaneId, Place, Position, Queue, Record, Selector, Timestamp};
 use crate::store::{Cursor, Store, StoreError};
@@ -126,9 +126,11 @@ impl<S: Store> Core<S> {
         let mut counts: BTreeMap<_, u64> = BTreeMap::new();
         let mut next_due: Option<Timestamp> = None;
         let mut oldest: Option<Timestamp> = None;
+        let mut window = 0;
         for (_, lane) in self.lanes.iter() {
             for queue in Queue::ALL {
                 let line = lane.line(queue);
+                window += line.places().len();
                 *counts.entry((lane.spec.use_case.clone(), kind(queue))).or_default() += line.count;
                 if queue.is_settled() || !queue.is_timed() || lane.keeps_back(queue) {
                     continue;
@@ -151,9 +153,6 @@ impl<S: Store> Core<S> {
             }
             *counts.entry((use_case.clone(), StateKind::Revoking)).or_default() += 1;
         }
-        let quantile = |q| std::time::Duration::from_millis(self.lateness.value_at_quantile(q));
-        let (p50, p99, max) = (quantile(0.5), quantile(0.99), quantile(1.0));
-        let count = self.lateness.len();
         let route = |(id, route): (usize, &super::core::Route)| RouteStatus {
             load: self.load_of(id, now),
             agent: route.agent.clone(),
@@ -169,14 +168,19 @@ impl<S: Store> Core<S> {
             backlog_age: oldest.map(|oldest| now.wall.since(oldest)).unwrap_or_default(),
             routes: self.routes.iter().enumerate().map(route).collect(),
             settled: self.settled.clone(),
-            lateness: (count > 0).then_some(Lateness { count, p50, p99, max }),
+            lateness: self.times.lateness.measured(),
+            answer_times: self.times.answers.measured(),
+            counters: self.counters.clone(),
             last_cursor: self.durable_cursor,
             lost_outcomes: self.lost_outcomes,
             early_events: self.early.len(),
             holds: self.holds(),
             config_hash: self.config_hash.clone(),
+            use_cases: self.policies.iter().map(|(name, _)| name.clone()).collect(),
             calls: self.calls_status(),
             store_error: self.store.writable().err().map(|error| error.to_string()),
+            store: self.store.figures(),
+            window,
         }
     }
 }

@@ -26,7 +26,9 @@ impl<S: Store> Core<S> {
             if batch.touches(&identity) {
                 self.commit(std::mem::take(&mut batch));
             }
-            results.push(self.register_one(identity, draft, now, &mut batch));
+            let result = self.register_one(identity, draft, now, &mut batch);
+            self.counters.registered(&result);
+            results.push(result);
         }
         self.commit(batch);
         results

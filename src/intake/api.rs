@@ -22,19 +22,21 @@ use tokio_util::sync::CancellationToken;
 
 use super::batch;
 use super::books;
-use super::desk::Desk;
+use super::desk::{Desk, Reloads};
 use super::events::{self, Unacceptable};
 use super::holds;
+use super::metrics;
 use super::parse;
 use super::recalls;
 use super::webhook::{Setup, Webhook};
 use super::wire::{
-    AckView, ErrorBody, ErrorView, EventView, LatenessView, ListView, MessageView, OutcomeView, OutcomesView,
-    RouteView, StatusView,
+    AckView, ErrorBody, ErrorView, EventView, ListView, MessageView, OutcomeView, OutcomesView, RouteView, StatusView,
+    TimesView,
 };
 use super::{transfer, tune};
 use crate::config::Mode;
 use crate::engine::{EvidenceEffect, Filter, Handle, Refusal, RefusalKind, StateKind, Verb};
+use crate::model::ledger::Cell;
 use crate::model::{AgentId, Identity, MessageId, Timestamp, UseCase, time::wire_duration};
 
 /// Longest time a request's body may take.
@@ -74,6 +76,8 @@ pub struct Gate {
     pub started_at: Timestamp,
     /// For what concerns the daemon itself.
     pub desk: Desk,
+    /// For the metrics.
+    pub reloads: watch::Receiver<Reloads>,
     /// Ends streams and long polls when the daemon stops.
     pub stopping: CancellationToken,
 }
@@ -84,10 +88,15 @@ pub(super) struct Shared {
     pub batches: Arc<Semaphore>,
 }
 
+impl Shared {
+    fn of(gate: Arc<Gate>) -> Self {
+        Self { gate, batches: Arc::new(Semaphore::new(BATCHES_MAX)) }
+    }
+}
+
 /// Everything that can be asked.
-pub fn router(gate: Gate) -> Router {
-    let shared = Shared { gate: Arc::new(gate), batches: Arc::new(Semaphore::new(BATCHES_MAX)) };
-    Router::new()
+pub fn router(gate: Arc<Gate>) -> Router {
+    metrics_routes()
         .route("/v1/messages", post(register).get(list))
         .route("/v1/messages:batch", post(batch::register))
         .route("/v1/messages/{agent}/{message}", get(get_message).patch(reschedule).post(act))
@@ -111,7 +120,16 @@ pub fn router(gate: Gate) -> Router {
         .route("/v1/config", get(tune::config))
         .fallback(async || error(404, "NOT_FOUND", "no such path; the README lists what can be asked"))
         .method_not_allowed_fallback(async || error(405, "INVALID_ARGUMENT", "this path knows no such method"))
-        .with_state(shared)
+        .with_state(Shared::of(gate))
+}
+
+/// What those may ask who may only look on.
+pub fn metrics_router(gate: Arc<Gate>) -> Router {
+    metrics_routes().with_state(Shared::of(gate))
+}
+
+fn metrics_routes() -> Router<Shared> {
+    Router::new().route("/metrics", get(metrics::metrics))
 }
 
 /// An answer, or why there is none.
@@ -432,13 +450,17 @@ async fn status(State(Shared { gate, .. }): State<Shared>) -> Answer {
         next_due: status.next_due,
         backlog_age: status.backlog_age,
         settled: status.settled,
-        lateness: status.lateness.map(|l| LatenessView { count: l.count, p50: l.p50, p99: l.p99, max: l.max }),
+        lateness: TimesView::of(&status.lateness),
+        answer_times: TimesView::of(&status.answer_times),
+        registered: status.counters.booked.values().map(|counts| counts.get(Cell::REGISTERED)).sum(),
+        deletes: status.counters.answers.values().sum(),
         routes: status.routes.into_iter().map(route).collect(),
         last_cursor: status.last_cursor.to_string(),
         lost_outcomes: status.lost_outcomes,
         early_events: status.early_events,
         holds: status.holds.into_iter().map(holds::HoldView::from).collect(),
         store_error: status.store_error,
+        store: Some(status.store.into()),
         fallback: status.calls.into_iter().map(|(use_case, status)| (use_case, status.into())).collect(),
         webhook: gate.webhook.as_ref().map(|webhook| webhook.view()),
     };

@@ -5,11 +5,31 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::wire::{ConfigView, ReloadView};
 use crate::engine::Refusal;
+use crate::model::Timestamp;
 
 /// Requests that may wait at the desk.
 const WAITING_MAX: usize = 16;
 
 type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
+
+/// How reloads went since the start.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reloads {
+    /// The last one did; so did the start.
+    pub successful: bool,
+    /// Those that did, also where nothing had changed.
+    pub good: u64,
+    /// Those that did not.
+    pub failed: u64,
+    /// When one did last.
+    pub good_at: Option<Timestamp>,
+}
+
+impl Default for Reloads {
+    fn default() -> Self {
+        Self { successful: true, good: 0, failed: 0, good_at: None }
+    }
+}
 
 /// What can be asked for.
 #[derive(Debug)]

@@ -10,7 +10,9 @@ pub mod books;
 pub mod desk;
 mod events;
 pub mod export;
+mod exposition;
 pub mod holds;
+mod metrics;
 mod parse;
 pub mod recalls;
 pub mod server;
@@ -21,5 +23,5 @@ mod tune;
 pub mod webhook;
 pub mod wire;
 
-pub use api::{Gate, Limits, router};
+pub use api::{Gate, Limits, metrics_router, router};
 pub use transfer::Lines as ExportLines;

@@ -13,7 +13,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,6 +35,15 @@ pub trait Listener: Send + Sync {
 
     /// The next connection. Its opening is left to a task of its own: a client that is slow holds up no other.
     fn accept(&self) -> impl Future<Output = io::Result<Self::Opening>> + Send;
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+    type Opening = Ready<io::Result<TcpStream>>;
+
+    async fn accept(&self) -> io::Result<Self::Opening> {
+        Self::accept(self).await.map(|(stream, _)| ready(Ok(stream)))
+    }
 }
 
 impl Listener for UnixListener {

@@ -19,7 +19,8 @@ use crate::model::{
     AgentId, Belief, Call, GrantState, MessageId, Outcome, Region, State, Timestamp, TrafficType, UseCase, What,
     time::wire_duration,
 };
-use crate::store::{Cursor, Entry, EntryKind};
+use crate::spans::Measured;
+use crate::store::{Cursor, Entry, EntryKind, Figures};
 
 /// `POST /v1/messages`. The daemon reads it field by field (see `parse`), so that each error can name its field.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -358,7 +359,16 @@ pub struct StatusView {
     pub settled: BTreeMap<Outcome, u64>,
     /// How late first DELETEs left since the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lateness: Option<LatenessView>,
+    pub lateness: Option<TimesView>,
+    /// How long DELETEs took to come back since the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_times: Option<TimesView>,
+    /// Messages registered since the start.
+    #[serde(default)]
+    pub registered: u64,
+    /// DELETEs that came back since the start.
+    #[serde(default)]
+    pub deletes: u64,
     /// Agents and regions.
     pub routes: Vec<RouteView>,
     /// The last outcome's cursor.
@@ -374,6 +384,9 @@ pub struct StatusView {
     /// Why registrations are refused, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_error: Option<String>,
+    /// The store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreView>,
     /// The hooks that grants are handed to.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub fallback: BTreeMap<UseCase, FallbackView>,
@@ -430,9 +443,9 @@ pub struct WebhookView {
     pub forward_dropped: u64,
 }
 
-/// How late first DELETEs left.
+/// How long something took, several times.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct LatenessView {
+pub struct TimesView {
     /// How many there were.
     pub count: u64,
     /// Half of them within this.
@@ -441,9 +454,41 @@ pub struct LatenessView {
     /// 99 of 100 within this.
     #[serde(with = "wire_duration")]
     pub p99: Duration,
-    /// The latest.
+    /// The longest.
     #[serde(with = "wire_duration")]
     pub max: Duration,
+}
+
+impl TimesView {
+    /// Nothing where nothing was measured.
+    pub(super) fn of(measured: &Measured) -> Option<Self> {
+        let Measured { count, p50, p99, max, .. } = *measured;
+        (count > 0).then_some(Self { count, p50, p99, max })
+    }
+}
+
+/// The store.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StoreView {
+    /// What it takes on disk.
+    pub disk_bytes: u64,
+    /// Memory for what was written lately …
+    pub young_bytes: u64,
+    /// … and for what of that is on its way to where it stays.
+    pub frozen_bytes: u64,
+    /// Batches that are not durable yet.
+    pub backlog: u64,
+    /// How long it took to make batches durable, since the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flushes: Option<TimesView>,
+}
+
+impl From<Figures> for StoreView {
+    fn from(figures: Figures) -> Self {
+        let Figures { disk_bytes, young_bytes, frozen_bytes, backlog, flushes } = figures;
+        Self { disk_bytes, young_bytes, frozen_bytes, backlog, flushes: TimesView::of(&flushes) }
+    }
 }
 
 /// One agent and region.

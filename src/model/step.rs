@@ -85,6 +85,9 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// All that [`Answer::kind`] can say.
+    pub const KINDS: [&'static str; 9] = ["200", "404", "429", "401", "403", "rejected", "lost", "not sent", "shadow"];
+
     /// For the trail and for metrics: few words, no secrets.
     pub const fn kind(&self) -> &'static str {
         match self {

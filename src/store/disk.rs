@@ -51,7 +51,7 @@ use super::state::{Facts, State};
 use super::tree::Bytes;
 use super::writer::{Order, Turn, Writer};
 use super::young::{Generation, Walk};
-use super::{Change, Cursor, Durability, Entry, Snapshot, Store, StoreError, SyncWitness, Ticket, codec};
+use super::{Change, Cursor, Durability, Entry, Figures, Snapshot, Store, StoreError, SyncWitness, Ticket, codec};
 use crate::model::{Identity, LaneId, Place, Position, Queue, Record, Timestamp};
 
 /// Batches that may wait for the disk; the engine is expected to refuse long before.
@@ -110,6 +110,7 @@ pub struct SledStore {
     /// Where each queue begins: nothing stands before that place. Spares a scan from the front the places that were left.
     fronts: RefCell<HashMap<(LaneId, Queue), Place>>,
     tickets: Ticket,
+    home: Arc<Home>,
     // Stopped in this order: what the writer completes may have to be refused by the keeper, not the reverse.
     writer: Writer,
     keeper: Keeper,
@@ -176,7 +177,8 @@ impl SledStore {
             ageing: None,
             fronts: RefCell::default(),
             tickets: 0,
-            writer: Writer::start(home, journal, first, options.broken, on_durable)?,
+            writer: Writer::start(home.clone(), journal, first, options.broken, on_durable)?,
+            home,
             keeper: Keeper::start(shelf, options.generation)?,
             state,
         };
@@ -381,5 +383,20 @@ impl Store for SledStore {
             }
         }
         Ok(entries)
+    }
+
+    fn figures(&self) -> Figures {
+        let frozen = match self.ageing.as_ref().map(|ageing| &ageing.stage) {
+            Some(Stage::Walking(_, frozen)) => frozen.capacity(),
+            Some(Stage::Ageing(frozen) | Stage::Aged(frozen, _)) => frozen.capacity(),
+            None => 0,
+        };
+        Figures {
+            disk_bytes: self.home.disk_bytes(),
+            young_bytes: self.state.young.bytes() as u64,
+            frozen_bytes: (frozen * size_of::<(Key, Option<Bytes>)>()) as u64,
+            backlog: self.backlog(),
+            flushes: self.writer.flushes(),
+        }
     }
 }

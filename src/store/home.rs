@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use super::tree::{io, list};
 use super::young::Generation;
 use super::{Durability, StoreError, SyncWitness};
+use crate::usage;
 
 /// The format of the directory, raised when its layout changes.
 const FORMAT: u8 = 1;
@@ -104,6 +105,11 @@ impl Home {
         self.sync_all(draft)?;
         fs::rename(draft, path).map_err(|error| io("renaming", draft, error))?;
         self.sync(&self.dir)
+    }
+
+    /// What all of it takes on disk. Looks at a few files for each journal and run, of which there are few.
+    pub(super) fn disk_bytes(&self) -> u64 {
+        usage::disk_bytes(&self.dir)
     }
 
     /// What was written to a file survives a power cut.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Change, Cursor, Entry, Snapshot, Store, StoreError, Ticket};
+use super::{Change, Cursor, Entry, Figures, Snapshot, Store, StoreError, Ticket};
 use crate::model::{Identity, LaneId, Place, Position, Queue, Record};
 
 /// See the module's documentation. Everything is durable as soon as it is appended.
@@ -126,5 +126,9 @@ impl Store for MemoryStore {
 
     fn outcomes(&self, after: Cursor, limit: usize) -> Result<Vec<(Cursor, Entry)>, StoreError> {
         Ok(self.outcomes.range(after + 1..).take(limit).map(|(cursor, entry)| (*cursor, entry.clone())).collect())
+    }
+
+    fn figures(&self) -> Figures {
+        Figures::default()
     }
 }

@@ -31,6 +31,7 @@ use crate::model::ledger::{Counts, Hour, Ledger};
 use crate::model::{
     Hold, Identity, LaneId, LaneSpec, Outcome, Phone, Place, Position, Queue, Recall, Record, Timestamp, UseCase,
 };
+use crate::spans::Measured;
 
 /// The number of a batch: 1, 2, 3, … in the order of appending.
 pub type Ticket = u64;
@@ -251,6 +252,21 @@ pub enum StoreError {
     Io(String),
 }
 
+/// How a store is doing.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Figures {
+    /// Bytes on disk.
+    pub disk_bytes: u64,
+    /// Bytes of memory for what was written lately …
+    pub young_bytes: u64,
+    /// … and for what of that is on its way to where it stays.
+    pub frozen_bytes: u64,
+    /// Batches that are not durable yet.
+    pub backlog: u64,
+    /// How long it took to make batches durable, as many as go at once.
+    pub flushes: Measured,
+}
+
 /// What the engine asks of its store. See the module's documentation.
 pub trait Store {
     /// Applies a batch as one: all of it or nothing survives a crash. Visible at once; durable when the ticket comes back.
@@ -287,4 +303,7 @@ pub trait Store {
     /// # Errors
     /// If they can't be read.
     fn outcomes(&self, after: Cursor, limit: usize) -> Result<Vec<(Cursor, Entry)>, StoreError>;
+
+    /// How it is doing: what is known without reading what is kept.
+    fn figures(&self) -> Figures;
 }

@@ -5,9 +5,9 @@
 //! pauses, for as long as it takes.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ use super::home::Home;
 use super::journal::Journal;
 use super::young::Generation;
 use super::{StoreError, Ticket};
+use crate::clock;
+use crate::spans::{Measured, Spans};
 
 /// A group takes no further batch beyond this.
 const GROUP_BYTES: usize = 1 << 20;
@@ -43,6 +45,8 @@ pub(super) struct Turn {
 struct Shared {
     durable: AtomicU64,
     failing: AtomicBool,
+    /// How long groups took.
+    flushes: Mutex<Spans>,
 }
 
 /// The store's side. Dropping it makes everything durable that still can be.
@@ -88,6 +92,11 @@ impl Writer {
     /// The last ticket that is durable.
     pub(super) fn durable(&self) -> Ticket {
         self.shared.durable.load(Ordering::Acquire)
+    }
+
+    /// How long it took to make groups of batches durable.
+    pub(super) fn flushes(&self) -> Measured {
+        self.shared.flushes.lock().unwrap_or_else(PoisonError::into_inner).measured()
     }
 
     /// Hands over an order. The thread listens for as long as this side lives; if it ever broke down, so would the process.
@@ -172,8 +181,11 @@ impl<F: Fn(Result<Ticket, StoreError>)> Work<F> {
                 break;
             }
         }
+        let begun = clock::now().mono;
         let done = self.until_written(&group, queue, inbox);
         if done {
+            let took = clock::now().mono - begun;
+            self.shared.flushes.lock().unwrap_or_else(PoisonError::into_inner).record(took);
             self.shared.durable.store(last, Ordering::Release);
             (self.on_durable)(Ok(last));
         }

@@ -23,6 +23,7 @@ mod forms;
 mod hold;
 mod list;
 mod lost_answer;
+mod metrics;
 mod outcomes;
 mod pace;
 mod passed;

@@ -8,9 +8,10 @@
 mod forward;
 mod listen;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -63,8 +64,8 @@ pub struct Webhook {
     engine: Handle,
     setup: watch::Receiver<Arc<Setup>>,
     tee: Tee,
-    accepted: AtomicU64,
-    refused: AtomicU64,
+    /// What was answered, by its code.
+    answers: Mutex<BTreeMap<u16, u64>>,
     /// The last push was not authentic: said once, and not for each.
     doubted: AtomicBool,
 }
@@ -72,8 +73,8 @@ pub struct Webhook {
 impl Webhook {
     /// A webhook at this address that tells this engine.
     pub fn new(address: SocketAddr, engine: Handle, setup: watch::Receiver<Arc<Setup>>) -> Self {
-        let (tee, accepted, refused, doubted) = Default::default();
-        Self { address, engine, setup, tee, accepted, refused, doubted }
+        let (tee, answers, doubted) = Default::default();
+        Self { address, engine, setup, tee, answers, doubted }
     }
 
     /// Serves until `stopping` is cancelled; returns when what was begun is answered and passed on.
@@ -88,10 +89,12 @@ impl Webhook {
     /// How it goes.
     pub fn view(&self) -> WebhookView {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let (accepted, refused): (Vec<_>, Vec<_>) = self.answers().into_iter().partition(|(code, _)| *code == 200);
+        let sum = |answers: Vec<(u16, u64)>| answers.into_iter().map(|(_, n)| n).sum();
         WebhookView {
             address: self.address.to_string(),
-            accepted: count(&self.accepted),
-            refused: count(&self.refused),
+            accepted: sum(accepted),
+            refused: sum(refused),
             forwarded: count(&self.tee.counts.passed),
             forward_failures: count(&self.tee.counts.failed),
             forward_dropped: count(&self.tee.counts.dropped),
@@ -123,14 +126,17 @@ impl Webhook {
         }
     }
 
-    fn count(&self, taken: &Result<Taken, Failure>) {
+    /// What was answered here, by its code; 200 also where somebody behind us is asked for the answer.
+    pub(super) fn answers(&self) -> BTreeMap<u16, u64> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn count(&self, taken: Result<(), &Failure>) {
+        let code = taken.map_or_else(Failure::code, |()| 200);
+        *self.answers.lock().unwrap_or_else(PoisonError::into_inner).entry(code).or_default() += 1;
         match taken {
-            Ok(_) => {
-                self.accepted.fetch_add(1, Ordering::Relaxed);
-                self.doubted.store(false, Ordering::Relaxed);
-            }
+            Ok(()) => self.doubted.store(false, Ordering::Relaxed),
             Err(failure) => {
-                self.refused.fetch_add(1, Ordering::Relaxed);
                 if failure.code() == 401 && !self.doubted.swap(true, Ordering::Relaxed) {
                     warn!("a push that is signed with none of our client tokens was refused; more are only counted");
                 }
@@ -177,13 +183,13 @@ async fn push(State(webhook): State<Arc<Webhook>>, headers: HeaderMap, body: Bod
     let body = match whole(body).await {
         Ok(body) => body,
         Err(failure) => {
-            webhook.refused.fetch_add(1, Ordering::Relaxed);
+            webhook.count(Err(&failure));
             return failure.into_response();
         }
     };
     let setup = Arc::clone(&webhook.setup.borrow());
     let taken = webhook.take(&setup, &headers, &body).await;
-    webhook.count(&taken);
+    webhook.count(taken.as_ref().map(drop));
     match taken {
         Err(failure) => failure.into_response(),
         Ok(Taken::Handshake(secret)) => secret.into_response(),
