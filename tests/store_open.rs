@@ -85,6 +85,32 @@ fn a_broken_disk_loses_nothing_that_was_acknowledged_and_is_survived() {
 }
 
 #[test]
+fn what_waits_for_a_broken_disk_has_its_bounds_and_all_of_it_is_written_in_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { young_bytes: 100_000, ..options() };
+    let (mut store, _, durable) = open(dir.path(), options.clone());
+    let mut world = World::new(8);
+    store.append(World::lanes());
+    options.broken.store(true, Ordering::Release);
+    let mut last = 0;
+    while !store.is_overfull() {
+        last = store.append(world.batch(50));
+        assert!(last < 10_000, "memory has no end");
+        // It fails once the writer has tried.
+        while store.writable().is_ok() {
+            std::thread::yield_now();
+        }
+    }
+    options.broken.store(false, Ordering::Release);
+    while durable.recv_timeout(Duration::from_secs(10)).unwrap().ok() != Some(last) {}
+    assert!(!store.is_overfull());
+    assert_eq!(all_records(&store), world.live);
+    store.close();
+    let (store, ..) = open(dir.path(), options);
+    assert_eq!(all_records(&store), world.live);
+}
+
+#[test]
 fn what_was_never_acknowledged_may_go_with_a_disk_that_stays_broken() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _, durable) = open(dir.path(), options());

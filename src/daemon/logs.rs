@@ -9,6 +9,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
 use crate::config::{Log, LogFormat};
+use crate::store::QUIET;
 
 /// Changes what is logged.
 pub(super) struct Logs(reload::Handle<EnvFilter, Registry>);
@@ -42,7 +43,8 @@ impl Logs {
 }
 
 fn filter(log: &Log) -> Result<EnvFilter, String> {
-    EnvFilter::try_new(&log.level).map_err(|error| error.to_string())
+    // First, so that a level that names it says otherwise.
+    EnvFilter::try_new(format!("{QUIET},{}", log.level)).map_err(|error| error.to_string())
 }
 
 /// systemd.exec(5): set where standard output or error is connected to the journal.

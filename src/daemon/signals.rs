@@ -1,5 +1,6 @@
 //! Signals, turned into what they mean, at the edge: nobody else knows of them.
 
+use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -19,7 +20,10 @@ pub(super) struct Stop {
 /// If the handlers can't be installed.
 pub(super) fn listen(stop: Stop) -> std::io::Result<impl Future<Output = ()>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    // Caught, a limit on the size of files is an error of the write that meets it, like a full disk, and not the end.
+    let too_large = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?;
     Ok(async move {
+        let _caught = too_large;
         let name = tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",

@@ -64,8 +64,10 @@ const SLOTS_PER_CHANGE: usize = 16;
 /// And when memory is short: who is refused comes again soon.
 const SLOTS_PER_REFUSAL: usize = 65_536;
 
-/// Young generations may outgrow their bound while the disk is slow, but not beyond all measure.
+/// Young generations may outgrow their bound while the disk is slow, but not beyond all measure: then nothing new is taken on …
 const YOUNG_EXCESS: usize = 2;
+/// … and here nothing more is even to be learnt of what there is.
+const YOUNG_LIMIT: usize = 4;
 
 /// How to open a store.
 #[derive(Clone, Debug)]
@@ -324,8 +326,8 @@ impl Store for SledStore {
     fn writable(&mut self) -> Result<(), StoreError> {
         self.settle(SLOTS_PER_APPEND);
         self.turn();
-        if self.writer.is_failing() {
-            return Err(StoreError::Io("the last write failed and is being tried again".to_owned()));
+        if let Some(failure) = self.writer.failure() {
+            return Err(failure);
         }
         let short = self.state.young.bytes() >= self.young_bytes.saturating_mul(YOUNG_EXCESS);
         if short {
@@ -335,6 +337,11 @@ impl Store for SledStore {
             return Err(StoreError::Io("too much waits for the disk".to_owned()));
         }
         Ok(())
+    }
+
+    fn is_overfull(&self) -> bool {
+        // What failed to be written is kept in memory twice: as what is known, and as what is to be written.
+        self.writer.is_failing() && self.written.max(self.state.young.bytes()) >= self.young_bytes * YOUNG_LIMIT
     }
 
     fn find(&self, identity: &Identity) -> Result<Option<Record>, StoreError> {

@@ -27,6 +27,9 @@ use crate::usage;
 const FORMAT: u8 = 1;
 const FORMAT_WORDS: &str = "revoked store ";
 
+/// Room for more than one group of batches, or a disk that is full would be found well and full again by turns.
+const PROBE_BYTES: usize = 2 << 20;
+
 /// A locked state directory.
 #[derive(Debug)]
 pub(super) struct Home {
@@ -77,7 +80,7 @@ impl Home {
         written.map_err(|error| io("writing", &new, error))?;
         self.sync(&new)?;
         fs::rename(&new, &path).map_err(|error| io("renaming", &new, error))?;
-        self.sync(&self.dir)
+        self.sync_names()
     }
 
     /// Where a journal of this generation stands.
@@ -100,10 +103,28 @@ impl Home {
         Ok(draft)
     }
 
+    /// Whether the disk takes something just now. Costs less than to begin a database on one that does not, and nothing
+    /// stays behind.
+    pub(super) fn probe(&self) -> Result<(), StoreError> {
+        let path = self.dir.join("new-probe");
+        let probed = File::create(&path).and_then(|mut file| {
+            file.write_all(&vec![0x55; PROBE_BYTES])?;
+            self.sync_data(&file)
+        });
+        // What can't be removed is written over by the next probe, and goes with the next start.
+        let _ = fs::remove_file(&path);
+        probed.map_err(|error| io("writing in", &self.dir, error))
+    }
+
     /// Makes a draft count: from now on it stands at `path`, and survives a power cut there.
     pub(super) fn publish(&self, draft: &Path, path: &Path) -> Result<(), StoreError> {
         self.sync_all(draft)?;
         fs::rename(draft, path).map_err(|error| io("renaming", draft, error))?;
+        self.sync_names()
+    }
+
+    /// Which names there are survives a power cut.
+    pub(super) fn sync_names(&self) -> Result<(), StoreError> {
         self.sync(&self.dir)
     }
 

@@ -15,7 +15,7 @@ use super::codec::{self, corrupt};
 use super::home::{Home, JournalDir};
 use super::logged::{Logged, StoredChange};
 use super::state::{Facts, State};
-use super::tree::{Batch, Tree};
+use super::tree::{Batch, Nudge, Tree};
 use super::young::Generation;
 
 /// A leaf of 17 of these stays below sled's limit of 128 KiB.
@@ -26,6 +26,8 @@ const CACHE_BYTES: u64 = 1 << 20;
 
 /// A journal that is being written.
 pub(super) struct Journal {
+    /// Ends before the database does.
+    _nudge: Nudge,
     tree: Tree,
     slices: u64,
 }
@@ -35,10 +37,16 @@ impl Journal {
     pub(super) fn create(home: &Home, generation: Generation, part: u32, head: &[u8]) -> Result<Self, StoreError> {
         let path = home.journal(generation, part);
         let draft = home.draft(&path)?;
-        let mut journal = Self { tree: Tree::open(&draft, CACHE_BYTES)?, slices: 0 };
-        journal.append(head, home)?;
-        home.publish(&draft, &path)?;
-        Ok(journal)
+        let made = Tree::open(&draft, CACHE_BYTES).and_then(|tree| {
+            let mut journal = Self { _nudge: tree.nudge()?, tree, slices: 0 };
+            journal.append(head, home)?;
+            home.publish(&draft, &path).inspect_err(|_| journal.tree.spoil())?;
+            Ok(journal)
+        });
+        made.inspect_err(|_| {
+            // On a full disk a draft by half would keep it full. What can't be removed goes with the next start.
+            let _ = home.draft(&path);
+        })
     }
 
     /// Adds to the stream; when this returns, all of it is durable.

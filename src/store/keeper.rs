@@ -30,6 +30,7 @@ const RATIO: u64 = 2;
 const BUILD_CACHE_BYTES: u64 = 8 << 20;
 
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+const RETRY_PAUSES_MAX: u32 = 16;
 
 /// What is to become a run.
 pub(super) struct Ageing {
@@ -96,19 +97,45 @@ impl Shelf {
         Run::open(run, cache_bytes).map(Arc::new)
     }
 
+    /// The run of these generations, once `fill` has put its entries in and it counts. `None`: `fill` gave up.
+    fn make(
+        &self,
+        generations: RangeInclusive<Generation>,
+        entries: u64,
+        fill: impl FnOnce(&mut Builder<'_>) -> Result<bool, StoreError>,
+    ) -> Result<Option<Arc<Run>>, StoreError> {
+        let path = self.home.run(&generations);
+        if path.exists() {
+            // It was made, and something failed after that.
+            self.home.sync_names()?;
+        } else {
+            let built =
+                Builder::create(&self.home, generations.clone(), entries, BUILD_CACHE_BYTES).and_then(|mut run| {
+                    let filled = fill(&mut run)?;
+                    filled.then(|| run.finish()).transpose()
+                });
+            let built = built.inspect_err(|_| {
+                // On a full disk a run by half would keep it full. What can't be removed goes with the next start.
+                let _ = self.home.draft(&path);
+            })?;
+            if built.is_none() {
+                return Ok(None);
+            }
+        }
+        self.take(RunDir { generations, path }).map(Some)
+    }
+
     /// Makes a run of what is frozen.
     fn age(&self, ageing: &Ageing) -> Result<(), StoreError> {
         let entries = &*ageing.entries;
         if !entries.is_empty() {
-            let generations = ageing.first..=ageing.through;
-            let mut run = Builder::create(&self.home, generations, entries.len() as u64, BUILD_CACHE_BYTES)?;
-            let mut in_order: Vec<_> = entries.iter().collect();
-            in_order.sort_unstable_by_key(|(key, _)| *key);
-            for (key, value) in in_order {
-                run.push(*key, value.as_deref())?;
-            }
-            let run = self.take(run.finish()?)?;
-            self.change(|runs| runs.push(run));
+            let run = self.make(ageing.first..=ageing.through, entries.len() as u64, |run| {
+                let mut in_order: Vec<_> = entries.iter().collect();
+                in_order.sort_unstable_by_key(|(key, _)| *key);
+                in_order.into_iter().try_for_each(|(key, value)| run.push(*key, value.as_deref()))?;
+                Ok(true)
+            })?;
+            self.change(|runs| runs.extend(run));
         }
         self.trimmed.fetch_max(ageing.trimmed, Ordering::AcqRel);
         Ok(())
@@ -134,10 +161,8 @@ impl Shelf {
         let old = &runs[from..];
         let (Some(oldest), Some(newest)) = (old.first(), old.last()) else { return Ok(false) };
         let generations = *oldest.generations.start()..=*newest.generations.end();
-        let run = self.merged(old, generations.clone(), from > 0).inspect_err(|_| {
-            // On a full disk a run by half would keep it full. What can't be removed goes with the next start.
-            let _ = self.home.draft(&self.home.run(&generations));
-        })?;
+        let most = old.iter().map(|run| run.extent.entries).sum();
+        let run = self.make(generations, most, |run| self.fill(run, old, from > 0))?;
         let Some(run) = run else { return Ok(false) };
         // Nobody else replaces runs; meanwhile some may have been added behind these.
         self.change(|now| drop(now.splice(from..from + old.len(), [run])));
@@ -145,21 +170,14 @@ impl Shelf {
         Ok(true)
     }
 
-    /// The run that takes the place of some. `None`: the store is closing.
-    fn merged(
-        &self,
-        old: &[Arc<Run>],
-        generations: RangeInclusive<Generation>,
-        older_remain: bool,
-    ) -> Result<Option<Arc<Run>>, StoreError> {
+    /// Fills the run that takes the place of some. `false`: the store is closing.
+    fn fill(&self, merged: &mut Builder<'_>, old: &[Arc<Run>], older_remain: bool) -> Result<bool, StoreError> {
         let trimmed = self.trimmed.load(Ordering::Acquire);
-        let most = old.iter().map(|run| run.extent.entries).sum();
-        let mut merged = Builder::create(&self.home, generations, most, BUILD_CACHE_BYTES)?;
         let newest_first =
             old.iter().rev().map(|run| Box::new(run.from(Bound::Unbounded)) as Box<dyn Iterator<Item = Item>>);
         for item in Merge::new(newest_first) {
             if self.stopped() {
-                return Ok(None);
+                return Ok(false);
             }
             let (key, value) = item?;
             // With the oldest run in it there is nothing below that a mark would have to hide.
@@ -169,7 +187,7 @@ impl Shelf {
                 merged.push(key, value.as_deref())?;
             }
         }
-        self.take(merged.finish()?).map(Some)
+        Ok(true)
     }
 
     fn keep_ageing(&self, inbox: &Receiver<Ageing>, period: Duration, aged: &Sender<Generation>, merge: &Sender<()>) {
@@ -182,12 +200,8 @@ impl Shelf {
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            while let Err(error) = self.age(&ageing) {
-                tracing::warn!(%error, "can't write a run; the journals stay meanwhile");
-                std::thread::sleep(RETRY_PAUSE);
-                if self.stopped() {
-                    return;
-                }
+            if !self.age_at_last(&ageing) {
+                return;
             }
             if let Err(error) = self.home.drop_journals(ageing.through) {
                 tracing::warn!(%error, "can't remove old journals; the next start will");
@@ -195,6 +209,26 @@ impl Shelf {
             let told = aged.send(ageing.through).is_ok() && merge.send(()).is_ok();
             if !told || self.stopped() {
                 return;
+            }
+        }
+    }
+
+    /// Tries until it works. `false`: the store is closing.
+    fn age_at_last(&self, ageing: &Ageing) -> bool {
+        let Err(error) = self.age(ageing) else { return true };
+        tracing::warn!(%error, "can't write a run; the journals stay until it works");
+        let mut pauses = 1;
+        loop {
+            for _ in 0..pauses {
+                std::thread::sleep(RETRY_PAUSE);
+                if self.stopped() {
+                    return false;
+                }
+            }
+            pauses = (pauses * 2).min(RETRY_PAUSES_MAX);
+            if self.home.probe().and_then(|()| self.age(ageing)).is_ok() {
+                tracing::info!("the run that could not be written is written");
+                return true;
             }
         }
     }
@@ -262,4 +296,27 @@ impl Drop for Keeper {
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
     let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
     thread.map_err(|error| StoreError::Io(format!("starting {name}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Durability, SyncWitness};
+    use super::*;
+
+    #[test]
+    fn a_run_that_was_made_and_could_not_be_opened_is_taken_by_the_next_try() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Arc::new(Home::open(dir.path(), Durability::Process, SyncWitness::default()).unwrap());
+        let entries = Arc::new(vec![(Key::Outcome(7), Some(Bytes::from(b"seven")))]);
+        let ageing = Ageing { first: 1, through: 3, entries, trimmed: 0 };
+        let shelf = || Shelf::open(home.clone(), Vec::new(), 1 << 20).unwrap();
+        shelf().age(&ageing).unwrap();
+        // It stands there, and is not on this shelf: as if the disk had failed between the two.
+        let again = shelf();
+        again.age(&ageing).unwrap();
+        let runs = again.runs();
+        let [run] = &**runs else { panic!("{} runs", runs.len()) };
+        let found = run.from(Bound::Unbounded).next().unwrap().unwrap();
+        assert_eq!(found, (Key::Outcome(7), Some(Bytes::from(b"seven"))));
+    }
 }

@@ -26,6 +26,7 @@ mod writer;
 mod young;
 
 pub use disk::{Options as StoreOptions, SledStore};
+pub use tree::QUIET;
 
 use crate::model::ledger::{Counts, Hour, Ledger};
 use crate::model::{
@@ -279,6 +280,12 @@ pub trait Store {
     /// # Errors
     /// Why not: the disk is full or fails, or too much waits to be written.
     fn writable(&mut self) -> Result<(), StoreError>;
+
+    /// Whether memory holds so much that a failing disk did not take that nothing should be appended that can wait: what is then
+    /// lost in a crash, or for want of memory, would be more than what is won by going on.
+    fn is_overfull(&self) -> bool {
+        false
+    }
 
     /// The record of a message.
     ///

@@ -10,6 +10,10 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::StoreError;
@@ -25,10 +29,18 @@ pub(super) type Batch = sled::Batch;
 const LOCK_TRIES: u32 = 500;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
+/// For the log's filter: what the database says by itself. Each error that it has comes back to the store, which knows what it means.
+pub const QUIET: &str = "sled=off";
+
+/// How long a flush lasts that may wait in vain.
+const NUDGE_AFTER: Duration = Duration::from_secs(1);
+
 /// One database.
 pub(super) struct Tree {
     db: sled::Db,
     log: File,
+    flushing: Arc<AtomicBool>,
+    spoilt: AtomicBool,
 }
 
 pub(super) fn io(what: &str, path: &Path, error: impl std::fmt::Display) -> StoreError {
@@ -48,28 +60,56 @@ impl Tree {
                     tries += 1;
                     std::thread::sleep(LOCK_PAUSE);
                 }
-                Err(sled::Error::Io(error)) => return Err(io("opening", dir, error)),
+                Err(error @ sled::Error::Io(_)) => return Err(io("opening", dir, words(&error))),
                 Err(error) => return Err(StoreError::Corrupt(format!("{}: {error}", dir.display()))),
             }
         };
         let log = File::open(dir.join("db")).map_err(|error| io("opening the log of", dir, error))?;
-        Ok(Self { db, log })
+        Ok(Self { db, log, flushing: Arc::default(), spoilt: AtomicBool::new(false) })
     }
 
     /// All of it or, after a crash, nothing. Durable after [`Tree::sync`].
     pub(super) fn write(&self, batch: Batch) -> Result<(), StoreError> {
-        self.db.apply_batch(batch).map_err(writing)
+        self.db.apply_batch(batch).map_err(|error| writing(&error))
     }
 
     /// One value of a database that nobody reads before all of it is written.
     pub(super) fn insert(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.db.insert(key, value).map_err(writing).map(drop)
+        self.db.insert(key, value).map_err(|error| writing(&error)).map(drop)
     }
 
     /// What was written is on disk, or at least no longer in this process.
     pub(super) fn sync(&self, home: &Home) -> Result<(), StoreError> {
-        self.db.flush().map_err(writing)?;
-        home.sync_data(&self.log).map_err(|error| StoreError::Io(format!("fdatasync: {error}")))
+        self.flushing.store(true, Ordering::Release);
+        let flushed = self.db.flush().map_err(|error| writing(&error));
+        self.flushing.store(false, Ordering::Release);
+        flushed?;
+        home.sync_data(&self.log).map_err(|error| {
+            self.spoil();
+            StoreError::Io(format!("fdatasync: {error}"))
+        })
+    }
+
+    /// The disk failed, and sled does not know it: see the drop.
+    pub(super) fn spoil(&self) {
+        self.spoilt.store(true, Ordering::Release);
+    }
+
+    /// What a database needs that is written in batches, for as long as it is.
+    pub(super) fn nudge(&self) -> Result<Nudge, StoreError> {
+        let (db, flushing) = (self.db.clone(), self.flushing.clone());
+        let (stop, stopped) = channel::<()>();
+        let watching = move || {
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(NUDGE_AFTER) {
+                if flushing.load(Ordering::Acquire) {
+                    // Who waits for the other one hears how it went.
+                    let _ = db.flush();
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("store-nudge".to_owned()).spawn(watching);
+        let thread = thread.map_err(|error| StoreError::Io(format!("starting a thread: {error}")))?;
+        Ok(Nudge { stop: Some(stop), thread: Some(thread) })
     }
 
     /// What is kept under `key`.
@@ -80,6 +120,34 @@ impl Tree {
     /// What is kept from `key` on, in order.
     pub(super) fn from(&self, key: &[u8]) -> impl Iterator<Item = Result<(Bytes, Bytes), StoreError>> + use<> {
         self.db.range(key..).map(|item| item.map_err(reading))
+    }
+}
+
+impl Drop for Tree {
+    /// sled syncs when it is closed, and panics where that fails. On a disk that does, the database stays open: that costs
+    /// some memory until the process ends, but the process lives.
+    fn drop(&mut self) {
+        if self.spoilt.load(Ordering::Acquire) || self.log.sync_all().is_err() {
+            std::mem::forget(self.db.clone());
+        }
+    }
+}
+
+/// Another flush beside one that takes long. The write that holds the beginning of a batch is a small one of its own, and where
+/// it fails after all others sled notes the error and wakes nobody: the flush that waits would wait for ever. One that comes
+/// later looks at the error first, and wakes those who wait.
+pub(super) struct Nudge {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Nudge {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // It ends by panic only if sled does, and has said so by then.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -97,13 +165,24 @@ fn remove_half_made_snapshots(dir: &Path) -> Result<(), StoreError> {
     half_made.try_for_each(|path| fs::remove_file(&path).map_err(|error| io("removing", &path, error)))
 }
 
-fn writing(error: impl std::fmt::Display) -> StoreError {
-    StoreError::Io(error.to_string())
+fn writing(error: &sled::Error) -> StoreError {
+    StoreError::Io(words(error))
+}
+
+/// An error of the system comes out of sled as what `{:?}` makes of it, once or twice over; the message in it is for people.
+fn words(error: &sled::Error) -> String {
+    let all = error.to_string();
+    match all.split_once("message: ") {
+        Some((_, rest)) => {
+            rest.trim_start_matches(['\\', '"']).split(['\\', '"']).next().unwrap_or_default().to_owned()
+        }
+        None => all,
+    }
 }
 
 fn reading(error: sled::Error) -> StoreError {
     match error {
-        sled::Error::Io(error) => StoreError::Io(error.to_string()),
+        sled::Error::Io(_) => StoreError::Io(words(&error)),
         error => StoreError::Corrupt(error.to_string()),
     }
 }

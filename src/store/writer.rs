@@ -2,14 +2,16 @@
 //!
 //! While one group is on its way to the disk the next one gathers, so the disk's own pace sets the size of a group. When
 //! the disk fails nothing is acknowledged: the same group is tried again, in a new part of the journal, after growing
-//! pauses, for as long as it takes.
+//! pauses, for as long as it takes. Before each new try the disk has to take something that is of no value.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use tracing::{error, info};
 
 use super::home::Home;
 use super::journal::Journal;
@@ -22,7 +24,8 @@ use crate::spans::{Measured, Spans};
 const GROUP_BYTES: usize = 1 << 20;
 
 const PAUSE_MIN: Duration = Duration::from_millis(50);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Whoever is refused is told to come again after a second.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// What the writer is told.
 pub(super) enum Order {
@@ -47,6 +50,8 @@ struct Shared {
     failing: AtomicBool,
     /// How long groups took.
     flushes: Mutex<Spans>,
+    /// How the last try failed.
+    failure: Mutex<Option<StoreError>>,
 }
 
 /// The store's side. Dropping it makes everything durable that still can be.
@@ -87,6 +92,14 @@ impl Writer {
     /// Whether the last try to write failed.
     pub(super) fn is_failing(&self) -> bool {
         self.shared.failing.load(Ordering::Acquire)
+    }
+
+    /// How, if it did.
+    pub(super) fn failure(&self) -> Option<StoreError> {
+        if !self.is_failing() {
+            return None;
+        }
+        self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The last ticket that is durable.
@@ -198,7 +211,8 @@ impl<F: Fn(Result<Ticket, StoreError>)> Work<F> {
         loop {
             let Err(error) = self.write(stream) else {
                 if self.shared.failing.swap(false, Ordering::AcqRel) {
-                    // The disk is well again, which whoever refuses meanwhile should hear even if no batch waits.
+                    info!("the store can be written again");
+                    // Which whoever refuses meanwhile should hear even if no batch waits.
                     (self.on_durable)(Ok(self.shared.durable.load(Ordering::Acquire)));
                 }
                 return true;
@@ -206,16 +220,24 @@ impl<F: Fn(Result<Ticket, StoreError>)> Work<F> {
             // What a failed fdatasync left in the page cache can't be trusted again: begin anew elsewhere.
             self.journal = None;
             self.part += 1;
-            self.shared.failing.store(true, Ordering::Release);
+            *self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
+            if !self.shared.failing.swap(true, Ordering::AcqRel) {
+                error!("{error}: registrations are refused, what is known is revoked; trying again until it works");
+            }
             (self.on_durable)(Err(error));
             if closed {
                 return false;
             }
-            match inbox.recv_timeout(pause) {
-                Ok(order) => queue.push_back(order),
-                Err(RecvTimeoutError::Timeout) => pause = (pause * 2).min(PAUSE_MAX),
-                Err(RecvTimeoutError::Disconnected) => closed = true,
-            }
+            // All of it, whatever comes in: the disk is not well sooner for being asked at each event.
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(PAUSE_MAX);
+            closed = loop {
+                match inbox.try_recv() {
+                    Ok(order) => queue.push_back(order),
+                    Err(TryRecvError::Empty) => break false,
+                    Err(TryRecvError::Disconnected) => break true,
+                }
+            };
         }
     }
 
@@ -225,7 +247,12 @@ impl<F: Fn(Result<Ticket, StoreError>)> Work<F> {
         }
         let journal = match &mut self.journal {
             Some(journal) => journal,
-            none => none.insert(Journal::create(&self.home, self.generation, self.part, &self.head)?),
+            none => {
+                if self.shared.failing.load(Ordering::Acquire) {
+                    self.home.probe()?;
+                }
+                none.insert(Journal::create(&self.home, self.generation, self.part, &self.head)?)
+            }
         };
         if stream.is_empty() { Ok(()) } else { journal.append(stream, &self.home) }
     }

@@ -16,6 +16,7 @@ mod check;
 mod conflict;
 mod crash;
 mod deadline;
+mod disk;
 mod evidence;
 mod exit_codes;
 mod fallback;

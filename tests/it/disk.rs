@@ -1,0 +1,228 @@
+//! A disk that is full, or fails: what is new is refused, what is known goes on, and nothing has to be restarted.
+
+use std::{
+    fs::{self, File},
+    io::{ErrorKind, Write as _},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use reqwest::Method;
+use rustix::process::{Resource, Rlimit, prlimit};
+use serde_json::{Value, json};
+
+use crate::{
+    daemon::{Daemon, soon},
+    rig::{AGENT, PHONE, Rig, deletes, draft, message_path, parts},
+};
+
+const FAILS: &str = "the store can't write: ";
+const WELL: &str = "the store can be written again";
+
+/// A way to break a disk, and to mend it.
+trait Fault {
+    /// What the system says.
+    const WORDS: &str;
+    fn begin(&mut self, rig: &Rig);
+    fn end(&mut self, rig: &Rig);
+}
+
+/// A small file system of its own, filled up.
+struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    /// `None` where nobody but root may mount one.
+    fn mount(at: PathBuf) -> Option<Self> {
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=12m", "none"]).arg(&at).output();
+        mounted.is_ok_and(|mounted| mounted.status.success()).then_some(Self(at))
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.0.join("ballast")
+    }
+}
+
+impl Fault for Tmpfs {
+    const WORDS: &str = "No space left on device";
+
+    fn begin(&mut self, _: &Rig) {
+        let mut ballast = File::create(self.ballast()).unwrap();
+        let full = loop {
+            if let Err(error) = ballast.write_all(&[7; 4096]) {
+                break error;
+            }
+        };
+        assert_eq!(full.kind(), ErrorKind::StorageFull);
+    }
+
+    fn end(&mut self, _: &Rig) {
+        fs::remove_file(self.ballast()).unwrap();
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        // Lazily: whatever still has a file open there.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+/// No file may grow: needs no rights.
+struct Limit;
+
+impl Limit {
+    fn set(rig: &Rig, bytes: Option<u64>) {
+        prlimit(Some(rig.daemon().pid()), Resource::Fsize, Rlimit { current: bytes, maximum: None }).unwrap();
+    }
+}
+
+impl Fault for Limit {
+    const WORDS: &str = "File too large";
+
+    fn begin(&mut self, rig: &Rig) {
+        Self::set(rig, Some(0));
+    }
+
+    fn end(&mut self, rig: &Rig) {
+        Self::set(rig, None);
+    }
+}
+
+/// A library that stands before the system's (tests/fixtures/failing_disk.c).
+struct Preloaded {
+    faults: PathBuf,
+    kind: &'static str,
+}
+
+impl Preloaded {
+    /// Starts the daemon anew with it.
+    async fn into(rig: &mut Rig, kind: &'static str) -> Self {
+        let (library, faults) = (rig.path("failing_disk.so"), rig.path("faults"));
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/failing_disk.c");
+        let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &source]).status();
+        assert!(compiled.unwrap().success());
+        fs::create_dir(&faults).unwrap();
+        rig.stop().await;
+        let environment = [("LD_PRELOAD", &library), ("FAILING_DISK", &faults)];
+        let environment = environment.map(|(name, path)| (name, path.to_str().unwrap()));
+        rig.daemon = Some(Daemon::start_in(&rig.path("config.toml"), &environment).await);
+        Self { faults, kind }
+    }
+}
+
+impl Fault for Preloaded {
+    const WORDS: &str = "Input/output error";
+
+    fn begin(&mut self, _: &Rig) {
+        File::create(self.faults.join(self.kind)).unwrap();
+    }
+
+    fn end(&mut self, _: &Rig) {
+        fs::remove_file(self.faults.join(self.kind)).unwrap();
+    }
+}
+
+/// Registers until the disk has no more; tells what was acknowledged, and how the next one was refused.
+async fn register_until_refused(rig: &Rig) -> (Vec<String>, Value) {
+    let mut acknowledged = Vec::new();
+    for n in 0..1000 {
+        let id = format!("last-{n}");
+        let request = rig.request(Method::POST, "/v1/messages").body(draft(&id, "promo").to_string());
+        let answer = soon("an answer", request.send()).await.unwrap();
+        let retry_after = answer.headers().get("retry-after").cloned();
+        match parts(answer).await {
+            (201, _) => acknowledged.push(id),
+            (503, refusal) => {
+                assert_eq!(retry_after.unwrap(), "1");
+                return (acknowledged, refusal);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    panic!("a thousand messages found room on a disk that has none");
+}
+
+fn delivered(id: &str) -> String {
+    json!({"senderPhoneNumber": PHONE, "eventType": "DELIVERED", "eventId": "e", "messageId": id, "agentId": AGENT})
+        .to_string()
+}
+
+/// What lies in the store's directory under another name than its own.
+fn drafts(store: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(store).unwrap().map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("new-")).collect()
+}
+
+async fn goes_on<F: Fault>(mut rig: Rig, mut fault: F) {
+    for id in ["m1", "m2", "m3"] {
+        rig.send(id, "promo").await;
+    }
+    fault.begin(&rig);
+    let (mut acknowledged, refusal) = register_until_refused(&rig).await;
+    let words = refusal["error"]["message"].as_str().unwrap();
+    assert!(words.starts_with(FAILS) && words.contains(F::WORDS), "{words}");
+    let (_, status) = rig.get("/v1/status").await;
+    assert!(status["storeError"].as_str().unwrap().contains(F::WORDS), "{status}");
+    rig.daemon().says(FAILS).await;
+
+    // Known before: revoked all the same, although nobody is told yet how that went.
+    let (code, _) = rig.post(&format!("{}:revoke", message_path("m1")), "").await;
+    assert_eq!(code, 503);
+    rig.sandbox.until(|stats| stats.deletes == 1).await;
+    // Learnt meanwhile: not forgotten, although whoever tells it is to tell it again.
+    assert_eq!(rig.post("/v1/events", delivered("m2")).await.0, 503);
+    assert_eq!(rig.outcomes().await, [Value::Null; 0], "nothing is told that a crash would take back");
+    let half = drafts(&rig.path("store"));
+    assert!(half.len() <= 1, "each try leaves something: {half:?}");
+
+    fault.end(&rig);
+    rig.daemon().says(WELL).await;
+    assert_eq!(rig.register(&draft("m4", "promo")).await.0, 201);
+    acknowledged.extend(["m3", "m4"].map(str::to_owned));
+    for _ in ["m1", "m2"] {
+        let outcome = rig.outcome().await;
+        let expected = if outcome["messageId"] == "m1" { "REVOKED" } else { "DELIVERED" };
+        assert_eq!(outcome["outcome"], expected, "{outcome}");
+    }
+    assert_eq!((deletes(&rig.book("m1")), deletes(&rig.book("m2"))), (vec![200], vec![]));
+    let log = rig.daemon().log();
+    assert_eq!((log.matches(FAILS).count(), log.matches(WELL).count()), (1, 1), "once each:\n{log}");
+
+    rig.kill9().await;
+    rig.restart().await;
+    for id in &acknowledged {
+        assert_eq!(rig.message(id).await["state"], "PENDING", "{id}");
+    }
+    assert_eq!(rig.message("m2").await["outcome"], "DELIVERED");
+}
+
+#[tokio::test]
+async fn a_full_disk_is_survived_and_left_tidy() {
+    let mut rig = Rig::start().await;
+    rig.stop().await;
+    let Some(tmpfs) = Tmpfs::mount(rig.path("store")) else {
+        println!("not root: nothing can be mounted, and a limit on the size of files has to do for a full disk");
+        return;
+    };
+    rig.restart().await;
+    goes_on(rig, tmpfs).await;
+}
+
+#[tokio::test]
+async fn files_that_may_not_grow_are_survived() {
+    goes_on(Rig::start().await, Limit).await;
+}
+
+#[tokio::test]
+async fn an_fsync_that_fails_is_survived() {
+    let mut rig = Rig::start().await;
+    let disk = Preloaded::into(&mut rig, "sync").await;
+    goes_on(rig, disk).await;
+}
+
+#[tokio::test]
+async fn a_write_that_fails_after_those_behind_it_holds_nobody_up() {
+    let mut rig = Rig::start().await;
+    let disk = Preloaded::into(&mut rig, "batch").await;
+    goes_on(rig, disk).await;
+}
