@@ -6,15 +6,13 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::core::{Batch, Core, Effect};
-use super::dispatch::STRIDE;
+use super::dispatch::{STORE_AGAIN, STRIDE};
 use crate::clock::Now;
 use crate::model::{Event, LaneId, Place, Position, Queue, Record, Selector, Timestamp};
 use crate::store::{Change, Snapshot, Store, StoreError};
 
 /// The wheel's entry for what concerns no route.
 pub(super) const CHORES: usize = usize::MAX;
-/// How soon it is tried again after the store could not be read.
-const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// Queues from which some may have to go, and behind which place to go on looking.
 pub(super) type Sifting = BTreeMap<(LaneId, Queue), Option<Place>>;
@@ -28,12 +26,16 @@ pub(super) fn sift_all(snapshot: &Snapshot) -> Sifting {
 impl<S: Store> Core<S> {
     /// One stride of each chore. Comes back until all are done.
     pub(super) fn chores(&mut self, now: Now) {
+        if self.stands_still() {
+            self.effects.push(Effect::Arm(CHORES, STORE_AGAIN));
+            return;
+        }
         let strides = [self.count_on(), self.look_on(now.wall), self.sift(now.wall)];
         let waits = strides.into_iter().filter_map(|stride| match stride {
             Ok(more) => more.then_some(Duration::ZERO),
             Err(error) => {
                 warn!(%error, "the store can't be read; trying again");
-                Some(READ_AGAIN)
+                Some(STORE_AGAIN)
             }
         });
         // A store that can't be read is not asked all the time, whatever else there is to do.

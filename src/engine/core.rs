@@ -106,6 +106,8 @@ pub(super) struct Route {
     pub lanes: Vec<LaneId>,
     /// The wall clock stepped, or was not ours to see: waits may be longer than they can be.
     pub stepped: bool,
+    /// The store could not be read when it was last looked at.
+    pub unreadable: bool,
     /// When its load was last looked at, on the monotonic clock, and whether it was behind then.
     pub load: (Duration, bool),
     /// First attempts let go; every so many of them the oldest goes first, whatever its class.
@@ -161,10 +163,13 @@ pub(super) struct Core<S> {
     pub durable_ticket: Ticket,
     /// The last that was heard of the disk is that it can't be written.
     pub disk_fails: bool,
+    /// Too much waits for a disk that fails.
+    pub stood_still: bool,
     /// A copy of everything that is being read.
     pub export: Option<Export>,
     pub waiting: VecDeque<(Ticket, Waiter)>,
-    cursors: VecDeque<(Ticket, Cursor)>,
+    /// Entries of the outcome log on their way to the disk.
+    pub cursors: VecDeque<(Ticket, Cursor)>,
     pub effects: Vec<Effect>,
     pub random: fastrand::Rng,
     pub settled: BTreeMap<Outcome, u64>,
@@ -223,6 +228,7 @@ impl<S: Store> Core<S> {
             last_ticket: 0,
             durable_ticket: 0,
             disk_fails: false,
+            stood_still: false,
             export: None,
             waiting: VecDeque::new(),
             cursors: VecDeque::new(),
@@ -253,15 +259,7 @@ impl<S: Store> Core<S> {
             Input::Answered(seq, answer) => self.answered(seq, answer, now),
             Input::Called(seq, called) => self.called(seq, called, now.wall),
             Input::Durable(Ok(ticket)) => self.durable(ticket),
-            Input::Durable(Err(error)) => {
-                // Fences don't get to the disk now. What is known is revoked all the same.
-                self.disk_fails = true;
-                self.dirty.extend(0..self.routes.len());
-                let refusal = Refusal::unavailable(error.to_string());
-                for (_, waiter) in std::mem::take(&mut self.waiting) {
-                    waiter(Err(refusal.clone()));
-                }
-            }
+            Input::Durable(Err(error)) => self.not_durable(&error),
             Input::Wake(route) => {
                 self.dirty.insert(route);
             }
@@ -291,27 +289,6 @@ impl<S: Store> Core<S> {
                 self.service(route, now);
             }
         }
-    }
-
-    fn durable(&mut self, ticket: Ticket) {
-        self.durable_ticket = ticket;
-        self.disk_fails = false;
-        while self.waiting.front().is_some_and(|(wanted, _)| *wanted <= ticket) {
-            if let Some((_, waiter)) = self.waiting.pop_front() {
-                waiter(Ok(()));
-            }
-        }
-        let mut readable = None;
-        while self.cursors.front().is_some_and(|(wanted, _)| *wanted <= ticket) {
-            readable = self.cursors.pop_front().map(|(_, cursor)| cursor);
-        }
-        if let Some(cursor) = readable {
-            self.durable_cursor = cursor;
-            self.effects.push(Effect::Outcomes(cursor));
-        }
-        self.let_calls_go();
-        let moved = self.lanes.durable(ticket);
-        self.dirty.extend(moved);
     }
 
     /// The last of what was handed to the store.
@@ -485,6 +462,7 @@ fn route_of(
             pace: Pace::new(limits),
             lanes: Vec::new(),
             stepped: true,
+            unreadable: false,
             load: Default::default(),
             picks: 0,
         });

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
 
-use super::core::{Batch, Core, Effect, Flight};
+use super::core::{Batch, Core, Effect, Flight, Route};
 use super::lanes::FENCE_LOW;
 use super::pace::{self, Permit};
 use crate::clock::Now;
@@ -24,8 +24,8 @@ pub(super) const STRIDE: usize = 256;
 /// One pick in so many goes to the longest wait, whatever its class.
 const FAIR_EVERY: u64 = 16;
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// How soon a route is looked at again after its store could not be read.
-const READ_AGAIN: Duration = Duration::from_secs(1);
+/// How soon a route is looked at again whose store could not be read, or takes no more.
+pub(super) const STORE_AGAIN: Duration = Duration::from_secs(1);
 /// How often retries are looked at while their route rests.
 const STUCK_AGAIN: Duration = Duration::from_secs(1);
 /// The least wait for something that was found undone.
@@ -48,13 +48,15 @@ impl Candidate {
 impl<S: Store> Core<S> {
     /// Does everything that is due on a route and arms its next look.
     pub(super) fn service(&mut self, route: usize, now: Now) {
-        let wait = match self.work(route, now) {
-            Ok(wait) => wait,
-            Err(error) => {
-                warn!(%error, "the store can't be read; trying again");
-                Some(READ_AGAIN)
+        let worked = if self.stands_still() { Ok(Some(STORE_AGAIN)) } else { self.work(route, now) };
+        let was_unreadable = std::mem::replace(&mut self.routes[route].unreadable, worked.is_err());
+        let wait = worked.unwrap_or_else(|error| {
+            if !was_unreadable {
+                let Route { agent, region, .. } = &self.routes[route];
+                warn!(%agent, %region, %error, "the store can't be read; trying again");
             }
-        };
+            Some(STORE_AGAIN)
+        });
         // What was done just now concerned this route, and has been looked at.
         self.dirty.remove(&route);
         self.effects.push(match wait {

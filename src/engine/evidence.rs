@@ -10,8 +10,9 @@ impl<S: Store> Core<S> {
     ///
     /// # Errors
     /// 503 if a message can't be read: whether it is known decides what its evidence is worth. Whoever told tells it again;
-    /// the pieces before it are taken, and told again they are duplicates.
+    /// the pieces before it are taken, and told again they are duplicates. The same while too much waits for the disk.
     pub(super) fn learn(&mut self, evidence: Vec<Evidence>, now: Timestamp) -> Result<Vec<EvidenceEffect>, Refusal> {
+        self.takes_in()?;
         let mut batch = Batch::default();
         let mut effects = Vec::with_capacity(evidence.len());
         for piece in evidence {

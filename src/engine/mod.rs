@@ -17,6 +17,7 @@ mod chores;
 mod commands;
 mod core;
 mod counters;
+mod disk;
 mod dispatch;
 mod early;
 mod evidence;

@@ -158,6 +158,7 @@ impl<S: Store> Core<S> {
 
     /// Withdraws, revokes or reschedules a message.
     pub(super) fn act(&mut self, identity: &Identity, verb: Verb, now: Timestamp) -> Result<Described, Refusal> {
+        self.takes_in()?;
         let found = self.load(identity).map_err(|error| Refusal::unavailable(error.to_string()))?;
         let (mut record, at) = found.ok_or_else(|| Refusal::not_found(identity))?;
         let event = match verb {

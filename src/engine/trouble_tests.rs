@@ -27,6 +27,8 @@ struct Shaky {
     reads_left: Cell<Option<u32>>,
     /// What stands there makes no sense.
     damaged: Option<Position>,
+    /// Too much waits for the disk.
+    overfull: bool,
 }
 
 impl Shaky {
@@ -49,6 +51,10 @@ impl Store for Shaky {
 
     fn writable(&mut self) -> Result<(), StoreError> {
         self.inner.writable()
+    }
+
+    fn is_overfull(&self) -> bool {
+        self.overfull
     }
 
     fn find(&self, identity: &Identity) -> Result<Option<Record>, StoreError> {
@@ -351,6 +357,28 @@ fn a_disk_that_fails_does_not_keep_what_is_known_from_being_revoked() {
     rig.disk = true;
     rig.settle();
     assert_eq!(rig.core.outcomes(Some(0), 10, None).unwrap().entries.len(), 1);
+}
+
+#[test]
+fn when_too_much_waits_for_the_disk_nothing_is_begun_or_learnt_until_it_is_written() {
+    let mut rig = shaky();
+    rig.register(draft("m", "otp"));
+    rig.register(draft("n", "otp"));
+    rig.core.store.overfull = true;
+    rig.pass(SECOND * 700);
+    assert!(rig.out.is_empty());
+    assert!(rig.wakes < 1500, "{} looks", rig.wakes);
+    let evidence = vec![Evidence { identity: identity("n"), phone: phone(), kind: EvidenceKind::Delivered }];
+    let refused = rig.ask(|reply| Command::Evidence(evidence, reply)).try_recv().unwrap();
+    assert_eq!(refused.unwrap_err().kind, RefusalKind::Unavailable);
+    let refused = rig.ask(|reply| Command::Act(identity("n"), Verb::Withdraw, reply)).try_recv().unwrap();
+    assert_eq!(refused.unwrap_err().kind, RefusalKind::Unavailable);
+    assert_eq!([rig.state("m"), rig.state("n")], [State::Pending; 2]);
+
+    rig.core.store.overfull = false;
+    assert_eq!(rig.evidence("n", EvidenceKind::Delivered), EvidenceEffect::Applied);
+    rig.pass(SECOND * 2);
+    assert_eq!(rig.out.iter().map(|(_, order)| order.message_id.as_str()).collect::<Vec<_>>(), ["m"]);
 }
 
 #[test]
