@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use proptest::prelude::*;
-use revoked::config::{self, Env, Level, Report};
+use revoked::config::{self, Env, Level, Members, Report};
 use revoked::model::Timestamp;
 
 const EXAMPLE: &str = include_str!("../config.toml.example");
@@ -20,6 +20,11 @@ fn env() -> Env {
         state_directory: None,
         credentials_directory: Some("/run/credentials/revoked.service".into()),
         readable: |_| Ok(()),
+        user: |name| if name == "shop" { Ok(1000) } else { name.parse().map_err(|_| "no such user".to_owned()) },
+        group: |name| match name {
+            "agents" | "wheel" => Ok(Members { gid: 50, uids: vec![1002] }),
+            _ => Ok(Members { gid: name.parse().map_err(|_| "no such group".to_owned())?, uids: Vec::new() }),
+        },
     }
 }
 
@@ -265,6 +270,32 @@ fn credentials_are_missed_wherever_the_requests_go() {
     let gone = Env { readable: |_| Err(io::ErrorKind::NotFound.into()), ..env() };
     let unreadable = config::parse("config.toml", OTP, &gone, now()).unwrap_err();
     assert_eq!(unreadable.problems()[0].title, "can't read /run/credentials/revoked.service/service-account.json");
+}
+
+#[test]
+fn a_mistake_in_a_rule_is_named_and_pointed_at() {
+    for (rule, title, place) in [
+        ("[access]", "no rule in [access]", ""),
+        ("[access.a]\nusers = [\"shop\"]", "no `may` in [access.a]", "[access.a]"),
+        ("[access.a]\nmay = [\"read\"]", "nobody is named in [access.a]", "[access.a]"),
+        ("[access.a]\nusers = [\"shop\"]\nmay = []", "invalid value for `access.a.may`", "[]"),
+        ("[access.a]\nusers = [\"shop\"]\nmay = [\"raed\"]", "invalid value for `access.a.may`", "[\"raed\"]"),
+        ("[access.a]\nusers = [7]\nmay = [\"read\"]", "invalid value for `access.a.users`", "[7]"),
+        (
+            "[access.a]\nusers = [\"sohp\"]\nmay = [\"read\"]",
+            "`access.a.users` names \"sohp\", which can't be used",
+            "[\"sohp\"]",
+        ),
+        ("[access.'a b']\nusers = [\"shop\"]", "invalid name of a rule in `access.a b`", "'a b'"),
+        (
+            "[server]\nsocket_group = \"sohps\"",
+            "`server.socket_group` names \"sohps\", which can't be used",
+            "\"sohps\"",
+        ),
+    ] {
+        let found = told(&format!("{rule}\n{OTP}"));
+        assert_eq!(found, [(Level::Error, title.to_owned(), place.to_owned())], "{rule}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use revoked::config::{self, Config, Durability, Env, LogFormat, Origin};
+use revoked::config::{self, Config, Durability, Env, LogFormat, Members, Origin, Right};
 use revoked::fallback::Way;
 use revoked::model::{Missed, OnUnknown, Policy, Region, Rule, Timestamp, TrafficType, UseCase};
 
@@ -12,7 +12,9 @@ const EXAMPLE: &str = include_str!("../config.toml.example");
 const FULL: &str = include_str!("fixtures/config/full.toml");
 const OTP: &str = "[use_cases.otp]\nttl = \"10m\"\n";
 /// Keys that are off unless they are set, and so have no default to show.
-const NO_DEFAULT: [&str; 9] = [
+const NO_DEFAULT: [&str; 11] = [
+    "socket_user",
+    "socket_group",
     "endpoint",
     "ca_file",
     "client_token_files",
@@ -32,6 +34,11 @@ fn env() -> Env {
         state_directory: None,
         credentials_directory: Some("/run/credentials/revoked.service".into()),
         readable: |_| Ok(()),
+        user: |name| if name == "shop" { Ok(1000) } else { name.parse().map_err(|_| "no such user".to_owned()) },
+        group: |name| match name {
+            "agents" | "wheel" => Ok(Members { gid: 50, uids: vec![1002] }),
+            _ => Ok(Members { gid: name.parse().map_err(|_| "no such group".to_owned())?, uids: Vec::new() }),
+        },
     }
 }
 
@@ -140,6 +147,16 @@ fn every_value_of_a_full_file_arrives() {
     assert!(matches!(&policy(&config, "cutoff").rule, Rule::DailyCutoff { zone, .. }
         if zone.iana_name() == Some("America/New_York")));
     assert_eq!(config.server.request_bytes_max, 3 << 19);
+    assert_eq!(config.server.socket_owner, (Some(1000), Some(17)));
+    let [agents, operators] = &config.access.0[..] else { panic!("{:?}", config.access) };
+    assert_eq!(agents.users.iter().copied().collect::<Vec<_>>(), [1000, 1001, 1002], "and the group's members");
+    assert_eq!(agents.groups.iter().copied().collect::<Vec<_>>(), [50]);
+    assert_eq!(agents.may.iter().copied().collect::<Vec<_>>(), [Right::Register, Right::Read]);
+    assert_eq!(
+        agents.agents.iter().flat_map(|agents| agents.iter()).map(|one| one.as_str()).collect::<Vec<_>>(),
+        ["shop-bot"]
+    );
+    assert_eq!((operators.name.as_str(), &operators.agents), ("operators", &None));
     assert_eq!(config.platform.endpoint.as_ref().map(|url| url.as_str()), Some("http://[::1]:8470/"));
     assert_eq!(config.pace.per_second, 16);
 }
@@ -218,6 +235,7 @@ fn each_default_in_the_example_is_the_default() {
 fn each_key_is_in_the_example() {
     let mut sections: Vec<_> =
         ["server", "store", "platform", "pace", "webhook", "retention", "log"].map(|name| (name, name)).into();
+    sections.push(("access.x", "access."));
     sections.push(("platform.accounts.x", "platform.accounts."));
     sections.push(("use_cases.x", "use_cases."));
     for (section, place) in sections {

@@ -1,8 +1,10 @@
 //! What the world around the daemon contributes to its configuration, as a value, so that tests can make up their own.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+
+use nix::unistd::{Gid, Group, User};
 
 use super::Origin;
 
@@ -22,6 +24,20 @@ pub struct Env {
     pub credentials_directory: Option<PathBuf>,
     /// Whether a file can be read; [`can_be_read`] outside tests.
     pub readable: fn(&Path) -> io::Result<()>,
+    /// The number of a user, by name or number.
+    pub user: fn(&str) -> Result<u32, String>,
+    /// A group, by name or number.
+    pub group: fn(&str) -> Result<Members, String>,
+}
+
+/// A group, and the users that the system's list of groups names as its members. Those who have it as their own group, or got
+/// it otherwise (`SupplementaryGroups=` of systemd), are not among them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Members {
+    /// Its number.
+    pub gid: u32,
+    /// Who is in it.
+    pub uids: Vec<u32>,
 }
 
 impl Env {
@@ -39,6 +55,8 @@ impl Env {
             state_directory: directory("STATE_DIRECTORY"),
             credentials_directory: directory("CREDENTIALS_DIRECTORY"),
             readable: can_be_read,
+            user,
+            group,
         }
     }
 
@@ -74,6 +92,39 @@ impl Env {
         let of_unit = directory.join(format!("revoked_{}", name.display()));
         Some(if (self.readable)(&plain).is_err() && (self.readable)(&of_unit).is_ok() { of_unit } else { plain })
     }
+}
+
+/// A user by its name, else by its number.
+fn user(name: &str) -> Result<u32, String> {
+    let found = User::from_name(name).map_err(|error| format!("can't look for it: {error}"))?;
+    let uid = found.map(|user| user.uid.as_raw()).or_else(|| number(name)).ok_or("no such user on this machine")?;
+    if sees_all_users() { Ok(uid) } else { Err(HIDDEN.to_owned()) }
+}
+
+/// A group by its name, else by its number.
+fn group(name: &str) -> Result<Members, String> {
+    let found = Group::from_name(name).map_err(|error| format!("can't look for it: {error}"))?;
+    let found = found.or_else(|| Group::from_gid(Gid::from_raw(number(name)?)).ok().flatten());
+    // A member that is no user (any more) connects to nothing.
+    let uid = |name: &String| User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
+    let members = |group: Group| Members { gid: group.gid.as_raw(), uids: group.mem.iter().filter_map(uid).collect() };
+    let unnamed = || number(name).map(|gid| Members { gid, uids: Vec::new() });
+    let group = found.map(members).or_else(unnamed).ok_or("no such group on this machine")?;
+    if sees_all_users() { Ok(group) } else { Err(HIDDEN.to_owned()) }
+}
+
+/// The last one means nobody to the kernel.
+fn number(name: &str) -> Option<u32> {
+    name.parse().ok().filter(|number| *number != u32::MAX)
+}
+
+const HIDDEN: &str = "this process is in a user namespace, where everybody else looks like nobody: PrivateUsers=no";
+
+/// In a user namespace that knows few users, the kernel calls all others by one number, and nobody can be told apart.
+fn sees_all_users() -> bool {
+    let known = |line: &str| line.split_ascii_whitespace().nth(2).and_then(|count| count.parse::<u64>().ok());
+    // Without /proc there is nothing to go by; it is there wherever systemd is.
+    fs::read_to_string("/proc/self/uid_map").map_or(true, |map| map.lines().filter_map(known).sum::<u64>() > 60_000)
 }
 
 /// Opens the file, and closes it again.

@@ -9,6 +9,7 @@
 //!
 //! This room knows what a file may say. What is then done about it is the business of the rooms that get the values.
 
+mod access;
 mod civil;
 mod env;
 mod fallback;
@@ -27,7 +28,8 @@ use std::path::Path;
 use aws_lc_rs::digest;
 use toml::de::DeTable;
 
-pub use env::{Env, can_be_read};
+pub use access::{Access, Right, Rule};
+pub use env::{Env, Members, can_be_read};
 pub use report::{Level, Mark, Problem, Report, Span};
 pub use sections::{
     Account, Durability, ForwardMode, Log, LogFormat, Metrics, Mode, Pace, Platform, Retention, Server, Store, Webhook,
@@ -36,7 +38,7 @@ pub use settings::{Change, Diff, Origin, Setting};
 
 use crate::fallback::Spec;
 use crate::model::{Policies, Policy, Timestamp, UseCase};
-use section::Document;
+use section::{Document, plain_name};
 
 /// Everything the daemon is told, complete: what the file doesn't say is at its default.
 ///
@@ -45,6 +47,8 @@ use section::Document;
 pub struct Config {
     /// The socket.
     pub server: Server,
+    /// Who may do what on it.
+    pub access: Access,
     /// The store.
     pub store: Store,
     /// The platform.
@@ -65,8 +69,16 @@ pub struct Config {
 }
 
 /// The keys that a running daemon can take over, by how they begin. All others are what it was built from.
-const LIVE: [&str; 7] =
-    ["use_cases.", "pace.", "retention.", "log.level", "webhook.client_token_files", "webhook.forward", "webhook.tls_"];
+const LIVE: [&str; 8] = [
+    "access.",
+    "use_cases.",
+    "pace.",
+    "retention.",
+    "log.level",
+    "webhook.client_token_files",
+    "webhook.forward",
+    "webhook.tls_",
+];
 
 impl Config {
     /// The policies of all use cases.
@@ -139,6 +151,7 @@ pub fn parse(name: &str, text: &str, env: &Env, now: Timestamp) -> Result<Loaded
     }
     let mut document = Document::new(text, root.get_ref());
     let server = document.section("server", |section| Server::read(section, env));
+    let rules = document.tables("access", ("a rule", plain_name), |section| access::read(section, env));
     let store = document.section("store", |section| Store::read(section, env));
     let platform = document.section("platform", |section| Platform::read(section, env));
     let pace = document.section("pace", Pace::read);
@@ -146,13 +159,23 @@ pub fn parse(name: &str, text: &str, env: &Env, now: Timestamp) -> Result<Loaded
     let metrics = document.section("metrics", Metrics::read);
     let retention = document.section("retention", Retention::read);
     let log = document.section("log", Log::read);
-    let use_cases = document.use_cases("use_cases", |section| use_cases::read(section, env, now));
+    let use_cases =
+        document.tables("use_cases", ("a use case", UseCase::new), |section| use_cases::read(section, env, now));
     let table = root.get_ref().get("use_cases").map(|table| table.get_ref());
     if table.is_none_or(|table| table.as_table().is_some_and(|all| all.is_empty())) {
         document.problem(Problem::error("no use cases").help(
             "without one nothing can be registered; a first one would be\n\
              [use_cases.otp]\n\
              ttl = \"10m\"",
+        ));
+    }
+    if root.get_ref().get("access").is_some_and(|access| access.get_ref().as_table().is_some_and(|all| all.is_empty()))
+    {
+        document.problem(Problem::error("no rule in [access]").help(
+            "it would let in everybody, or nobody: leave it out, or say who may do what:\n\
+             [access.shop]\n\
+             users = [\"shop\"]\n\
+             may = [\"register\", \"read\"]",
         ));
     }
     let found = document.finish();
@@ -165,9 +188,22 @@ pub fn parse(name: &str, text: &str, env: &Env, now: Timestamp) -> Result<Loaded
     let shadow = platform.mode == Mode::Shadow;
     let policy = |(name, (policy, _))| Some((name, Policy { shadow, ..policy? }));
     let policies = use_cases.into_iter().filter_map(policy).collect();
+    let access = Access(rules.into_iter().filter_map(|(name, rule)| Some(Rule { name, ..rule? })).collect());
     let settings = found.settings;
-    let config =
-        Config { server, store, platform, pace, webhook, metrics, retention, log, policies, fallbacks, settings };
+    let config = Config {
+        server,
+        access,
+        store,
+        platform,
+        pace,
+        webhook,
+        metrics,
+        retention,
+        log,
+        policies,
+        fallbacks,
+        settings,
+    };
     Ok(Loaded { config, hash: hash(text.as_bytes()), warnings: report })
 }
 

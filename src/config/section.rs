@@ -12,7 +12,6 @@ use super::near;
 use super::report::{Problem, Span};
 use super::settings::{Origin, Setting};
 use super::value::{Value, Wrong};
-use crate::model::UseCase;
 
 /// What a walk leaves behind.
 pub(super) struct Findings {
@@ -42,25 +41,26 @@ impl<'a> Document<'a> {
         walk(self.text, &mut self.found, name.to_owned(), entry, read)
     }
 
-    /// Reads each of the tables `[parent.NAME]`, in the order of their names.
-    pub(super) fn use_cases<T>(
+    /// Reads each of the tables `[parent.NAME]`, in the order of their names; `what` is what they are names of.
+    pub(super) fn tables<N, T>(
         &mut self,
         parent: &'static str,
+        (what, named): (&str, impl Fn(&str) -> Result<N, String>),
         mut read: impl FnMut(&mut Section<'_>) -> T,
-    ) -> Vec<(UseCase, T)> {
+    ) -> Vec<(N, T)> {
         self.known.push(parent);
         let entry = self.root.get_key_value(parent).and_then(|(_, value)| table(&mut self.found, parent, value));
         let mut all = Vec::new();
         for (key, value) in entry.iter().flat_map(|(table, _)| *table) {
             let full = format!("{parent}.{}", key.get_ref());
-            match UseCase::new(key.get_ref()) {
+            match named(key.get_ref()) {
                 Ok(name) => {
                     if let Some(entry) = table(&mut self.found, &full, value) {
                         all.push((name, walk(self.text, &mut self.found, full, Some(entry), &mut read)));
                     }
                 }
                 Err(why) => {
-                    let problem = Problem::error(format!("invalid name of a use case in `{full}`"));
+                    let problem = Problem::error(format!("invalid name of {what} in `{full}`"));
                     self.found.problems.push(problem.at(key.span(), why));
                 }
             }
@@ -153,13 +153,12 @@ impl<'a> Section<'a> {
         let Some((entries, _)) = self.entry(key).and_then(|value| table(self.found, &full, value)) else {
             return Vec::new();
         };
-        let plain = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
         let mut all = Vec::new();
         for (name, value) in entries {
             let full = format!("{full}.{}", name.get_ref());
-            if name.get_ref().is_empty() || !plain(name.get_ref()) {
+            if let Err(why) = plain_name(name.get_ref()) {
                 let problem = Problem::error(format!("invalid name in `{full}`"));
-                self.problem(problem.at(name.span(), "expected letters, digits, '-' or '_'"));
+                self.problem(problem.at(name.span(), why));
             } else if let Some(entry) = table(self.found, &full, value) {
                 all.push(walk(self.text, self.found, full, Some(entry), &mut read));
             }
@@ -208,6 +207,12 @@ impl<'a> Section<'a> {
         let unknown = unknown(table, &self.known, &format!("in [{}]", self.name), "key");
         self.found.problems.extend(unknown);
     }
+}
+
+/// The name of a table that anybody may choose.
+pub(super) fn plain_name(name: &str) -> Result<String, String> {
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    if plain && !name.is_empty() { Ok(name.to_owned()) } else { Err("expected letters, digits, '-' or '_'".to_owned()) }
 }
 
 fn walk<'a, T>(

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::access;
 use super::civil::Positive;
 use super::env::Env;
 use super::report::Problem;
@@ -26,6 +27,8 @@ pub struct Server {
     pub socket: PathBuf,
     /// Its permission bits: who may connect.
     pub socket_mode: u32,
+    /// Whose it is, if not the daemon's own: user and group.
+    pub socket_owner: (Option<u32>, Option<u32>),
     /// The longest body of a request about one message.
     pub request_bytes_max: usize,
     /// The longest body of a batch.
@@ -41,6 +44,10 @@ impl Server {
         let server = Self {
             socket: section.get_or("socket", env.socket()),
             socket_mode: section.get("socket_mode", Permissions(0o660)).0,
+            socket_owner: (
+                access::resolve(section, "socket_user", env.user),
+                access::resolve(section, "socket_group", env.group).map(|group| group.gid),
+            ),
             request_bytes_max: section.get("request_bytes_max", Bytes(MIB)).0,
             batch_bytes_max: section.get("batch_bytes_max", Bytes(16 * MIB)).0,
             clients_max: size(section.get("clients_max", Count(1024))),
@@ -54,7 +61,7 @@ impl Server {
         }
         if server.socket_mode & 0o002 != 0 {
             let problem = Problem::warning("everybody on this machine may use the socket")
-                .help("\"0660\" and the agents in the group of the socket let in only them");
+                .help("\"0660\" and the agents in `socket_group` let in only them; or say who may do what in [access]");
             section.problem_at("socket_mode", problem, "anybody can register and revoke");
         }
         if server.batch_bytes_max < server.request_bytes_max {

@@ -21,6 +21,7 @@ use crate::clock;
 use crate::config::{self, Change, Config, Diff, Env, Loaded};
 use crate::engine::{Handle, Plan, Refusal, RefusalKind};
 use crate::fallback::HookSet;
+use crate::intake::access::Rules;
 use crate::intake::desk::{Reloads, Request};
 use crate::intake::webhook::Setup;
 use crate::intake::wire::{ChangeView, ConfigView, LastReloadView, PlannedView, ReloadView, SettingView};
@@ -44,6 +45,8 @@ pub(super) struct Reloader {
     pub looked_at: Option<String>,
     /// What grants are handed to.
     pub hooks: watch::Sender<Arc<HookSet>>,
+    /// Who may do what.
+    pub rules: watch::Sender<Arc<Rules>>,
     /// How reloads went, for whoever watches …
     pub told: watch::Sender<Reloads>,
     /// … and the last one for whoever asks.
@@ -130,9 +133,11 @@ impl Reloader {
         let (new, setup, hook_set) = read.map_err(|error| Refusal::unavailable(error.to_string()))??;
         self.looked_at = Some(new.hash.clone());
         if new.hash == self.current.hash {
-            // The files it names may say something new all the same: a token is rotated, a certificate renewed.
+            // What it names may be something new all the same: a token is rotated, a certificate renewed, a user joined a group.
             self.pushes.send_replace(setup);
             self.hooks.send_replace(hook_set);
+            self.let_in(&new.config);
+            self.current.config.access = new.config.access.clone();
             return Ok(view(&new, false, &[], Plan::default()));
         }
         let diff = self.diff(&new.config)?;
@@ -146,12 +151,20 @@ impl Reloader {
             }
         };
         self.pushes.send_replace(setup);
+        self.let_in(&new.config);
         if let Err(error) = self.logs.change(&new.config.log) {
             warn!(%error, "the log level stays as it was");
         }
         let view = view(&new, true, &diff.live, plan);
         (self.current, self.since) = (new, clock::wall());
         Ok(view)
+    }
+
+    /// Puts other rules in force; the same ones end no stream.
+    fn let_in(&self, new: &Config) {
+        if self.current.config.access != new.access {
+            self.rules.send_replace(Arc::new(Rules::from(new.access.clone())));
+        }
     }
 
     async fn plan(&self, name: &str, text: &str) -> Result<ReloadView, Refusal> {

@@ -28,6 +28,7 @@ use crate::clock;
 use crate::config::{self, Config, Loaded, Mode};
 use crate::engine::{Doors, Engine, PaceLimits, Settings, Tuning};
 use crate::fallback::Hooks;
+use crate::intake::access::Rules;
 use crate::intake::desk::{Desk, Reloads};
 use crate::intake::{self, Gate, Limits, socket::SocketError, webhook::Webhook};
 use crate::platform::{self, Platform, RbmClient, Shadow};
@@ -119,6 +120,7 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
     let hooks = hooks::set_up(config.fallbacks()).map_err(|error| Failure::new(exit::CONFIG, error))?;
     let (hook_set, hooks) = Hooks::open(hooks);
     let (set_up, pushes) = watch::channel(Arc::new(setup));
+    let (rules, access) = watch::channel(Arc::new(Rules::from(config.access.clone())));
     let platform: Arc<dyn Platform> = match config.platform.mode {
         Mode::Live => Arc::new(client(&config).map_err(|error| Failure::new(exit::CONFIG, error))?),
         Mode::Shadow => {
@@ -157,7 +159,7 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
     let listens = [("webhook", config.webhook.listen), ("metrics", config.metrics.listen)];
     let served = listens.iter().filter(|(_, listen)| listen.is_some()).map(|(name, _)| *name);
     let mut passed = Passed::from_env(&["api"].into_iter().chain(served).collect::<Vec<_>>())?;
-    let listener = passed.api(&config.server.socket, config.server.socket_mode)?;
+    let listener = passed.api(&config.server)?;
     let door = passed.tcp("webhook", config.webhook.listen).await?;
     let metrics = passed.tcp("metrics", config.metrics.listen).await?;
     let drain = CancellationToken::new();
@@ -180,6 +182,7 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
         pushes: set_up,
         hooks: hook_set,
         told: told_reloads,
+        rules,
         last: None,
     };
     tokio::spawn(reloader.run(requests, changed, hangup, stop.drain.clone()));
@@ -195,6 +198,7 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
     }
     let gate = Arc::new(Gate {
         engine: handle,
+        access,
         desk,
         limits: Limits { request_bytes: config.server.request_bytes_max, batch_bytes: config.server.batch_bytes_max },
         pushes,

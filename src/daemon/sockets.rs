@@ -7,7 +7,6 @@
 use std::io::{self, ErrorKind};
 use std::iter;
 use std::net::SocketAddr;
-use std::path::Path;
 
 use listenfd::ListenFd;
 use tokio::net::{TcpListener, UnixListener};
@@ -15,6 +14,7 @@ use tracing::warn;
 
 use super::exit;
 use super::run::Failure;
+use crate::config::Server;
 use crate::intake::socket;
 
 /// Sockets that systemd passed.
@@ -46,8 +46,16 @@ impl Passed {
     }
 
     /// The API's socket.
-    pub(super) fn api(&mut self, path: &Path, mode: u32) -> Result<UnixListener, Failure> {
-        let Some(index) = self.find("api") else { return Ok(socket::bind(path, mode)?) };
+    pub(super) fn api(&mut self, server: &Server) -> Result<UnixListener, Failure> {
+        let path = &server.socket;
+        let Some(index) = self.find("api") else {
+            return Ok(socket::bind(path, server.socket_mode, server.socket_owner)?);
+        };
+        if server.socket_owner != (None, None) {
+            warn!(
+                "the socket is systemd's, and so are its owner and group: see SocketUser= and SocketGroup= of its unit"
+            );
+        }
         let listener = self.sockets.take_unix_listener(index).and_then(|listener| {
             let listener = listener.ok_or(ErrorKind::NotFound)?;
             listener.set_nonblocking(true)?;
@@ -55,7 +63,7 @@ impl Passed {
         });
         let listener = listener.map_err(|error| unusable("api", &error))?;
         if let Ok(address) = listener.local_addr()
-            && address.as_pathname() != Some(path)
+            && address.as_pathname() != Some(path.as_path())
         {
             warn!(?address, configured = %path.display(), "systemd passed the API another socket than [server] socket");
         }

@@ -101,7 +101,7 @@ fn what_an_agent_acknowledges_in_the_stream_says_nothing_of_the_hook() {
     grant(&mut rig, &["m"]);
     back(&mut rig, failed());
     let cursor = rig.core.durable_cursor;
-    rig.ask(|reply| Command::Ack { agent: None, cursor, reply }).try_recv().unwrap().unwrap();
+    rig.ask(|reply| Command::Ack { agents: None, cursor, reply }).try_recv().unwrap().unwrap();
     rig.evidence("m", EvidenceKind::Delivered);
     assert_eq!(state(&mut rig, "m"), GrantState::Withdrawn);
     rig.pass(SECOND * 3600);

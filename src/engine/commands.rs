@@ -35,10 +35,10 @@ impl<S: Store> Core<S> {
                 Ok(page) => self.reply_when_durable(reply, page),
                 Err(refusal) => drop(reply.send(Err(refusal))),
             },
-            Command::Outcomes { after, limit, agent, reply } => {
-                drop(reply.send(self.outcomes(after, limit, agent.as_ref())));
+            Command::Outcomes { after, limit, agents, reply } => {
+                drop(reply.send(self.outcomes(after, limit, agents.as_ref())));
             }
-            Command::Ack { agent, cursor, reply } => match self.ack(agent, cursor) {
+            Command::Ack { agents, cursor, reply } => match self.ack(agents.as_ref(), cursor) {
                 Ok(cursor) => self.reply_when_durable(reply, cursor),
                 Err(refusal) => drop(reply.send(Err(refusal))),
             },
@@ -47,7 +47,9 @@ impl<S: Store> Core<S> {
                 Ok(plan) => self.reply_when_durable(reply, plan),
                 Err(refusal) => drop(reply.send(Err(refusal))),
             },
-            Command::Forecast { step, steps, reply } => drop(reply.send(Ok(self.forecast(step, steps, now.wall)))),
+            Command::Forecast { step, steps, agents, reply } => {
+                drop(reply.send(Ok(self.forecast(step, steps, agents.as_ref(), now.wall))));
+            }
             Command::Books(span, reply) => {
                 let books = self.books(span, now.wall);
                 self.reply_when_durable(reply, books);
@@ -73,7 +75,7 @@ impl<S: Store> Core<S> {
                 let results = self.import(log, items, now.wall);
                 self.reply_when_durable(reply, results);
             }
-            Command::Status(reply) => drop(reply.send(Ok(self.status(now)))),
+            Command::Status(agents, reply) => drop(reply.send(Ok(self.status(agents.as_ref(), now)))),
             Command::Hold(of, reason, reply) => {
                 let held = self.hold(of, reason, now.wall);
                 self.reply_when_done(reply, held);

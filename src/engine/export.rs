@@ -57,6 +57,18 @@ pub enum ExportItem {
     Message(Box<Record>, LaneSpec),
 }
 
+impl ExportItem {
+    /// Whose it is.
+    pub fn agent(&self) -> &AgentId {
+        match self {
+            Self::Outcome(_, entry) => &entry.identity.agent,
+            Self::Acked(agent, _) => agent,
+            Self::Early(event) => &event.identity.agent,
+            Self::Message(record, _) => &record.identity.agent,
+        }
+    }
+}
+
 /// Some of an export, and whether it is the last of it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ExportSlice {

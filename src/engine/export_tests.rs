@@ -144,7 +144,7 @@ fn a_grant_keeps_its_id_and_an_acknowledged_one_is_not_taken_back_elsewhere() {
         rig.answer(Answer::Revoked);
         rig.pass(SECOND * 10);
         if id == "acked" {
-            drop(rig.ask(|reply| Command::Ack { agent: None, cursor: 1, reply }));
+            drop(rig.ask(|reply| Command::Ack { agents: None, cursor: 1, reply }));
         }
     }
     let (log, items) = export(&mut rig);

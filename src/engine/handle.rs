@@ -16,7 +16,7 @@ use super::pace::RestReason;
 use super::recall::Survey;
 use super::retune::Tuning;
 use crate::model::{
-    AgentId, Hold, Identity, LaneSpec, MessageId, Outcome, Phone, Recall, Record, Region, Selector, Timestamp,
+    AgentId, Agents, Hold, Identity, LaneSpec, MessageId, Outcome, Phone, Recall, Record, Region, Selector, Timestamp,
     TrafficType, UseCase,
 };
 use crate::spans::Measured;
@@ -155,6 +155,8 @@ pub struct Refusal {
 pub enum RefusalKind {
     /// 400
     Invalid,
+    /// 403, which is the gate's to say: the engine does not know who asks.
+    Forbidden,
     /// 404
     NotFound,
     /// 409
@@ -205,8 +207,8 @@ pub struct Filter {
     pub state: Option<StateKind>,
     /// Only of this use case.
     pub use_case: Option<UseCase>,
-    /// Only of this agent.
-    pub agent: Option<AgentId>,
+    /// Only of these agents.
+    pub agents: Option<Agents>,
     /// Only with this tag.
     pub tag: Option<Box<str>>,
     /// Only with a grant that waits for a hook to take it.
@@ -423,17 +425,17 @@ pub(super) enum Command {
     Act(Identity, Verb, Reply<Described>),
     Get(Identity, Reply<Described>),
     List { filter: Filter, limit: usize, after: Option<String>, reply: Reply<Page> },
-    Outcomes { after: Option<Cursor>, limit: usize, agent: Option<AgentId>, reply: Reply<Outcomes> },
-    Ack { agent: Option<AgentId>, cursor: Cursor, reply: Reply<Cursor> },
+    Outcomes { after: Option<Cursor>, limit: usize, agents: Option<Agents>, reply: Reply<Outcomes> },
+    Ack { agents: Option<Agents>, cursor: Cursor, reply: Reply<Cursor> },
     Plan(Box<Tuning>, Reply<Plan>),
     Retune(Box<Tuning>, Reply<Plan>),
-    Forecast { step: Duration, steps: usize, reply: Reply<Forecast> },
+    Forecast { step: Duration, steps: usize, agents: Option<Agents>, reply: Reply<Forecast> },
     Explain(Identity, Reply<Explained>),
     Books(Duration, Reply<Books>),
     Export(Weak<()>, Reply<ExportHead>),
     ExportSlice(Reply<ExportSlice>),
     Import(LogSpan, Vec<ExportItem>, Reply<Vec<Result<Imported, Refusal>>>),
-    Status(Reply<Status>),
+    Status(Option<Agents>, Reply<Status>),
     Hold(Selector, Option<Box<str>>, Reply<HoldStatus>),
     Release(Which, Reply<HoldStatus>),
     Holds(Reply<Vec<HoldStatus>>),
@@ -511,7 +513,7 @@ impl Handle {
         self.ask(|reply| Command::List { filter, limit, after, reply }).await
     }
 
-    /// Outcomes after a cursor, or after what was acknowledged; only of one agent, if one is named.
+    /// Outcomes after a cursor, or after what was acknowledged; only of some agents, if they are named.
     ///
     /// # Errors
     /// As for [`Handle::register`].
@@ -519,17 +521,17 @@ impl Handle {
         &self,
         after: Option<Cursor>,
         limit: usize,
-        agent: Option<AgentId>,
+        agents: Option<Agents>,
     ) -> Result<Outcomes, Refusal> {
-        self.ask(|reply| Command::Outcomes { after, limit, agent, reply }).await
+        self.ask(|reply| Command::Outcomes { after, limit, agents, reply }).await
     }
 
-    /// Takes note of all outcomes up to `cursor`; of one agent, or of all.
+    /// Takes note of all outcomes up to `cursor`; of some agents, or of all.
     ///
     /// # Errors
     /// 400 for a cursor that was never given out.
-    pub async fn ack(&self, agent: Option<AgentId>, cursor: Cursor) -> Result<Cursor, Refusal> {
-        self.ask(|reply| Command::Ack { agent, cursor, reply }).await
+    pub async fn ack(&self, agents: Option<Agents>, cursor: Cursor) -> Result<Cursor, Refusal> {
+        self.ask(|reply| Command::Ack { agents, cursor, reply }).await
     }
 
     /// What other policies would do.
@@ -548,12 +550,12 @@ impl Handle {
         self.ask(|reply| Command::Retune(Box::new(tuning), reply)).await
     }
 
-    /// How many messages fall due in each of `steps` spans of `step` from now.
+    /// How many messages fall due in each of `steps` spans of `step` from now; of some agents, or of all.
     ///
     /// # Errors
     /// As for [`Handle::register`].
-    pub async fn forecast(&self, step: Duration, steps: usize) -> Result<Forecast, Refusal> {
-        self.ask(|reply| Command::Forecast { step, steps, reply }).await
+    pub async fn forecast(&self, step: Duration, steps: usize, agents: Option<Agents>) -> Result<Forecast, Refusal> {
+        self.ask(|reply| Command::Forecast { step, steps, agents, reply }).await
     }
 
     /// The books of the last `span`: what became of messages.
@@ -572,12 +574,12 @@ impl Handle {
         self.ask(|reply| Command::Explain(identity, reply)).await
     }
 
-    /// How the engine is doing.
+    /// How the engine is doing; or how it does what it does for some agents.
     ///
     /// # Errors
     /// As for [`Handle::register`].
-    pub async fn status(&self) -> Result<Status, Refusal> {
-        self.ask(Command::Status).await
+    pub async fn status(&self, agents: Option<Agents>) -> Result<Status, Refusal> {
+        self.ask(|reply| Command::Status(agents, reply)).await
     }
 
     /// Waits until there is an outcome after `cursor`. Returns at once if there is one; ends when the engine does.

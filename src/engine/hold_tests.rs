@@ -201,13 +201,13 @@ fn what_is_held_is_told_apart_in_forecast_and_status() {
     hold(&mut rig, of(None, Some("spring")));
     hold(&mut rig, of(Some("promo"), None));
     rig.pass(SECOND * 601);
-    let forecast = rig.core.forecast(SECOND * 60, 100, rig.now.wall);
+    let forecast = rig.core.forecast(SECOND * 60, 100, None, rig.now.wall);
     let name = |name| UseCase::new(name).unwrap();
     assert_eq!((forecast.held[&name("otp")], forecast.held[&name("promo")]), (1, 1));
     assert_eq!(forecast.use_cases.values().flatten().sum::<u64>(), 1, "the one whose DELETE is out");
     rig.answer(Answer::Revoked);
     rig.pass(SECOND * 7200);
-    let status = rig.core.status(rig.now);
+    let status = rig.core.status(None, rig.now);
     assert_eq!(status.backlog_age, std::time::Duration::ZERO, "nobody is late who is held");
     assert_eq!(status.holds.iter().map(|hold| hold.waiting).collect::<Vec<_>>(), [1, 1]);
     assert_eq!(status.counts[&(name("otp"), StateKind::Pending)], 1);

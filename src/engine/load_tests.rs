@@ -39,7 +39,7 @@ fn pass_answering(rig: &mut Rig, seconds: u32) {
 }
 
 fn load(rig: &mut Rig) -> Option<Load> {
-    rig.core.status(rig.now).routes[0].load
+    rig.core.status(None, rig.now).routes[0].load
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn fences_are_ahead_of_all_that_the_pace_lets_go() {
         rig.core.settled.values().sum::<u64>()
             + rig
                 .core
-                .status(rig.now)
+                .status(None, rig.now)
                 .counts
                 .iter()
                 .filter(|((_, state), _)| *state == StateKind::Settling)
@@ -161,20 +161,24 @@ fn outcomes_that_go_before_they_were_acknowledged_are_counted() {
     };
     let acknowledge = |rig: &mut Rig| {
         let cursor = rig.core.durable_cursor;
-        rig.ask(|reply| Command::Ack { agent: None, cursor, reply }).try_recv().unwrap().unwrap();
+        rig.ask(|reply| Command::Ack { agents: None, cursor, reply }).try_recv().unwrap().unwrap();
     };
     settle(&mut rig, 0);
-    assert_eq!((rig.core.status(rig.now).lost_outcomes, rig.core.losing), (924, true));
+    assert_eq!((rig.core.status(None, rig.now).lost_outcomes, rig.core.losing), (924, true));
     acknowledge(&mut rig);
     settle(&mut rig, 1024);
-    let lost = rig.core.status(rig.now).lost_outcomes;
+    let lost = rig.core.status(None, rig.now).lost_outcomes;
     assert_eq!(lost, 924 + 924, "up to 1024 they were acknowledged, the 924 behind were not");
     for n in 2048..3072 {
         rig.register(draft(&format!("m{n}"), "otp"));
         rig.evidence(&format!("m{n}"), EvidenceKind::Delivered);
         acknowledge(&mut rig);
     }
-    assert_eq!((rig.core.status(rig.now).lost_outcomes, rig.core.losing), (lost, false), "the last were read in time");
+    assert_eq!(
+        (rig.core.status(None, rig.now).lost_outcomes, rig.core.losing),
+        (lost, false),
+        "the last were read in time"
+    );
 }
 
 #[test]

@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::core::Core;
+use super::counters::Counters;
 use super::handle::{Described, Filter, Outcomes, Page, Refusal, RouteStatus, StateKind, Status};
 use crate::clock::Now;
-use crate::model::{AgentId, Identity, LaneId, Place, Position, Queue, Record, Selector, Timestamp};
+use crate::model::agents::meant;
+use crate::model::{AgentId, Agents, Identity, LaneId, LaneSpec, Place, Position, Queue, Record, Timestamp};
+use crate::spans::Measured;
 use crate::store::{Cursor, Store, StoreError};
 
 /// Records looked at for one page, matching or not.
@@ -21,15 +24,18 @@ impl<S: Store> Core<S> {
     /// A page, in the order of lanes, queues and places. What changes state while the pages are turned may be missed or
     /// seen twice; what stays is seen once.
     pub(super) fn list(&self, filter: &Filter, limit: usize, after: Option<&str>) -> Result<Page, Refusal> {
-        let of = Selector { use_case: filter.use_case.clone(), agent: filter.agent.clone(), tag: None };
+        let lanes = |lane: &LaneSpec| {
+            filter.use_case.as_ref().is_none_or(|name| *name == lane.use_case)
+                && meant(filter.agents.as_ref(), &lane.agent)
+        };
         let queues = |queue| may_hold(queue, filter.state) && (!filter.calling || queue == Queue::Calling);
-        self.page(&of, queues, |record| matches(record, filter), limit, after)
+        self.page(lanes, queues, |record| matches(record, filter), limit, after)
     }
 
-    /// A page of what stands in some queues and is meant.
+    /// A page of what stands in some queues of some lanes and is meant.
     pub(super) fn page(
         &self,
-        of: &Selector,
+        lanes: impl Fn(&LaneSpec) -> bool,
         queues: impl Fn(Queue) -> bool,
         is_meant: impl Fn(&Record) -> bool,
         limit: usize,
@@ -40,7 +46,7 @@ impl<S: Store> Core<S> {
         let mut looked_at = 0;
         loop {
             let wanted = (LOOKED_AT_MAX - looked_at).min(512);
-            let stretch = self.stretch(of, &queues, from, wanted).map_err(unreadable)?;
+            let stretch = self.stretch(&lanes, &queues, from, wanted).map_err(unreadable)?;
             for position in &stretch {
                 looked_at += 1;
                 if let Some(record) = self.standing(position).map_err(unreadable)?.filter(&is_meant) {
@@ -58,17 +64,17 @@ impl<S: Store> Core<S> {
         }
     }
 
-    /// The first `limit` positions behind `after` in the lanes that this covers and in these queues, in order. Fewer are the last.
+    /// The first `limit` positions behind `after` in these lanes and in these queues, in order. Fewer are the last.
     pub(super) fn stretch(
         &self,
-        of: &Selector,
+        lanes: impl Fn(&LaneSpec) -> bool,
         queues: impl Fn(Queue) -> bool,
         after: Option<Position>,
         limit: usize,
     ) -> Result<Vec<Position>, StoreError> {
         let mut found = Vec::new();
         let first = after.map_or(LaneId(0), |after| after.lane);
-        for (id, lane) in self.lanes.from(first).filter(|(_, lane)| of.covers(&lane.spec)) {
+        for (id, lane) in self.lanes.from(first).filter(|(_, lane)| lanes(&lane.spec)) {
             for queue in Queue::ALL.into_iter().filter(|queue| queues(*queue) && lane.line(*queue).count > 0) {
                 let from = match after.filter(|after| after.lane == id) {
                     Some(after) if queue < after.queue => continue,
@@ -97,37 +103,36 @@ impl<S: Store> Core<S> {
         &self,
         after: Option<Cursor>,
         limit: usize,
-        agent: Option<&AgentId>,
+        agents: Option<&Agents>,
     ) -> Result<Outcomes, Refusal> {
-        let after = after.unwrap_or_else(|| self.acknowledged(agent));
+        let after = after.unwrap_or_else(|| self.acknowledged(agents));
         let looked_at = self.store.outcomes(after, limit.min(LOOKED_AT_MAX)).map_err(unreadable)?;
         let mut next = after;
         let mut entries = Vec::with_capacity(looked_at.len());
         // Only what is on disk is told: a crash must not take back an outcome that an agent acted on.
         for (cursor, entry) in looked_at.into_iter().take_while(|(cursor, _)| *cursor <= self.durable_cursor) {
             next = cursor;
-            if agent.is_none_or(|agent| entry.identity.agent == *agent) {
+            if meant(agents, &entry.identity.agent) {
                 entries.push((cursor, entry));
             }
         }
         Ok(Outcomes { entries, next })
     }
 
-    /// What one agent, or the slowest of all, has taken note of.
-    pub(super) fn acknowledged(&self, agent: Option<&AgentId>) -> Cursor {
+    /// What the slowest of some agents, or of all, has taken note of.
+    pub(super) fn acknowledged(&self, agents: Option<&Agents>) -> Cursor {
         let of = |agent: &AgentId| self.acked.get(agent).copied().unwrap_or(0);
-        match agent {
-            Some(agent) => of(agent),
-            None => self.routes.iter().map(|route| of(&route.agent)).min().unwrap_or(0),
-        }
+        let asked = self.routes.iter().map(|route| &route.agent).filter(|agent| meant(agents, agent));
+        asked.map(of).min().unwrap_or(0)
     }
 
-    pub(super) fn status(&mut self, now: Now) -> Status {
+    /// How it goes. Of some agents: what is counted for each agent, and nothing of what is only counted for all together.
+    pub(super) fn status(&mut self, agents: Option<&Agents>, now: Now) -> Status {
         let mut counts: BTreeMap<_, u64> = BTreeMap::new();
         let mut next_due: Option<Timestamp> = None;
         let mut oldest: Option<Timestamp> = None;
         let mut window = 0;
-        for (_, lane) in self.lanes.iter() {
+        for (_, lane) in self.lanes.iter().filter(|(_, lane)| meant(agents, &lane.spec.agent)) {
             for queue in Queue::ALL {
                 let line = lane.line(queue);
                 window += line.places().len();
@@ -145,7 +150,9 @@ impl<S: Store> Core<S> {
             }
         }
         // An attempt that is out still stands where it waited; to those who ask it is being revoked.
-        for flight in self.flights.values() {
+        let flights = self.flights.values().filter(|flight| meant(agents, &flight.record.identity.agent));
+        let in_flight = flights.clone().count();
+        for flight in flights {
             let Some(lane) = self.lanes.get(flight.record.lane) else { continue };
             let use_case = &lane.spec.use_case;
             if let Some(count) = counts.get_mut(&(use_case.clone(), kind(flight.stored_at.queue))) {
@@ -161,23 +168,34 @@ impl<S: Store> Core<S> {
             per_second: route.pace.rate(now.mono),
             resting: route.pace.resting(now.mono),
         };
+        let early = match agents {
+            None => self.early.len(),
+            Some(agents) => self.early.iter().filter(|event| agents.has(&event.identity.agent)).count(),
+        };
+        let for_all = agents.is_none();
         Status {
             counts,
-            in_flight: self.flights.len(),
+            in_flight,
             next_due,
             backlog_age: oldest.map(|oldest| now.wall.since(oldest)).unwrap_or_default(),
-            routes: self.routes.iter().enumerate().map(route).collect(),
-            settled: self.settled.clone(),
-            lateness: self.times.lateness.measured(),
-            answer_times: self.times.answers.measured(),
-            counters: self.counters.clone(),
+            routes: self
+                .routes
+                .iter()
+                .enumerate()
+                .filter(|(_, route)| meant(agents, &route.agent))
+                .map(route)
+                .collect(),
+            settled: if for_all { self.settled.clone() } else { BTreeMap::new() },
+            lateness: if for_all { self.times.lateness.measured() } else { Measured::default() },
+            answer_times: if for_all { self.times.answers.measured() } else { Measured::default() },
+            counters: if for_all { self.counters.clone() } else { Counters::default() },
             last_cursor: self.durable_cursor,
             lost_outcomes: self.lost_outcomes,
-            early_events: self.early.len(),
+            early_events: early,
             holds: self.holds(),
             config_hash: self.config_hash.clone(),
             use_cases: self.policies.iter().map(|(name, _)| name.clone()).collect(),
-            calls: self.calls_status(),
+            calls: if for_all { self.calls_status() } else { BTreeMap::new() },
             store_error: self.store.writable().err().map(|error| error.to_string()),
             store: self.store.figures(),
             window,

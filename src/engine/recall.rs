@@ -153,7 +153,7 @@ impl<S: Store> Core<S> {
     pub(super) fn look_on(&mut self, now: Timestamp) -> Result<bool, StoreError> {
         let Some(recall) = self.recalls.0.values().find(|recall| !recall.looked_through) else { return Ok(false) };
         let (id, after) = (recall.id, recall.looked_to);
-        let stretch = self.stretch(&recall.of, is_unmarked, after, STRIDE)?;
+        let stretch = self.stretch(|lane| recall.of.covers(lane), is_unmarked, after, STRIDE)?;
         let mut batch = Batch { recalls: BTreeSet::from([id]), ..Batch::default() };
         for position in &stretch {
             // Whatever is out was marked when it began, or left from under a mark.
@@ -197,7 +197,7 @@ impl<S: Store> Core<S> {
 
     /// The next part of a dry run.
     pub(super) fn survey(&self, mut survey: Survey, now: Now) -> Result<Survey, StoreError> {
-        let stretch = self.stretch(&survey.of, is_unmarked, survey.after, SURVEYED_MAX)?;
+        let stretch = self.stretch(|lane| survey.of.covers(lane), is_unmarked, survey.after, SURVEYED_MAX)?;
         for position in &stretch {
             let Some(lane) = self.lanes.get(position.lane) else { continue };
             let settled = if survey.of.tag.is_none() && !position.queue.is_settled() {
@@ -237,7 +237,7 @@ impl<S: Store> Core<S> {
     pub(super) fn received(&self, id: u64, limit: usize, after: Option<&str>) -> Result<Page, Refusal> {
         let recall = self.recall_status(id)?;
         let is_meant = |record: &Record| record.recall == Some(id) && Recall::may_be_received(record);
-        self.page(&recall.of, |queue| queue == Queue::Listed, is_meant, limit, after)
+        self.page(|lane| recall.of.covers(lane), |queue| queue == Queue::Listed, is_meant, limit, after)
     }
 }
 

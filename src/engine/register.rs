@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::core::{Batch, Core};
 use super::handle::{Described, Draft, OnConflict, Own, Refusal, Registered, Verb};
+use crate::model::agents::meant;
 use crate::model::ledger::Cell;
 use crate::model::{
-    AgentId, Attempts, Event, Identity, LaneSpec, Policy, Record, Rule, Seen, State, Timestamp, What,
+    Agents, Attempts, Event, Identity, LaneSpec, Policy, Record, Rule, Seen, State, Timestamp, What,
     policy::PLATFORM_KEEPS,
 };
 use crate::store::{Change, Cursor, EarlyKind, Store};
@@ -193,8 +194,8 @@ impl<S: Store> Core<S> {
         Ok(self.describe(record))
     }
 
-    /// Takes note of outcomes, for one agent or for all.
-    pub(super) fn ack(&mut self, agent: Option<AgentId>, cursor: Cursor) -> Result<Cursor, Refusal> {
+    /// Takes note of outcomes, for some agents or for all.
+    pub(super) fn ack(&mut self, agents: Option<&Agents>, cursor: Cursor) -> Result<Cursor, Refusal> {
         if cursor > self.durable_cursor {
             let last = self.durable_cursor;
             return Err(Refusal::invalid(
@@ -202,24 +203,13 @@ impl<S: Store> Core<S> {
                 format!("no outcome {cursor} was given out; the last one is {last}"),
             ));
         }
-        let agents: Vec<AgentId> = match agent {
-            // One that never registered anything has no outcomes, and nothing is kept for it.
-            Some(agent) => self
-                .routes
-                .iter()
-                .map(|route| &route.agent)
-                .find(|known| **known == agent)
-                .cloned()
-                .into_iter()
-                .collect(),
-            None => self.routes.iter().map(|route| route.agent.clone()).collect(),
-        };
         let mut batch = Batch::default();
-        for agent in agents {
+        // One that never registered anything has no outcomes, and nothing is kept for it.
+        for agent in self.routes.iter().map(|route| &route.agent).filter(|agent| meant(agents, agent)) {
             let acked = self.acked.entry(agent.clone()).or_default();
             if cursor > *acked {
                 *acked = cursor;
-                batch.changes.push(Change::Acked(agent, cursor));
+                batch.changes.push(Change::Acked(agent.clone(), cursor));
             }
         }
         self.commit(batch);

@@ -14,7 +14,8 @@ use super::core::{Batch, Core, Settings};
 use super::handle::{Explained, Forecast, Plan, PlannedUseCase, Refusal, RefusalKind};
 use super::lanes::with_rule_of;
 use crate::clock::Now;
-use crate::model::{AppliesTo, Identity, LaneId, Policies, Policy, Position, Queue, Timestamp, UseCase};
+use crate::model::agents::meant;
+use crate::model::{Agents, AppliesTo, Identity, LaneId, Policies, Policy, Position, Queue, Timestamp, UseCase};
 use crate::store::{Change, Store, StoreError};
 
 /// Places counted in one go by the scan that fills the tallies after a start.
@@ -138,10 +139,10 @@ impl<S: Store> Core<S> {
     }
 
     /// How many fall due in each of `steps` spans of `step` from now, per use case; what is overdue counts into the first.
-    pub(super) fn forecast(&self, step: Duration, steps: usize, now: Timestamp) -> Forecast {
+    pub(super) fn forecast(&self, step: Duration, steps: usize, agents: Option<&Agents>, now: Timestamp) -> Forecast {
         let mut forecast = Forecast { from: now, step, ..Forecast::default() };
         let step_ms = i64::try_from(step.as_millis()).unwrap_or(i64::MAX).max(1);
-        for (_, lane) in self.lanes.iter() {
+        for (_, lane) in self.lanes.iter().filter(|(_, lane)| meant(agents, &lane.spec.agent)) {
             let name = &lane.spec.use_case;
             let row = forecast.use_cases.entry(name.clone()).or_insert_with(|| vec![0; steps]);
             let later = forecast.later.entry(name.clone()).or_default();

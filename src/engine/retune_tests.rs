@@ -128,7 +128,7 @@ fn a_forecast_is_what_will_leave_and_survives_a_restart() {
     rig.evidence("p7", EvidenceKind::Delivered);
     for _ in 0..2 {
         rig.pass(SECOND);
-        let forecast = rig.core.forecast(SECOND * 60, 62, rig.now.wall);
+        let forecast = rig.core.forecast(SECOND * 60, 62, None, rig.now.wall);
         assert!(!forecast.counting);
         let otp = &forecast.use_cases[&use_case("otp")];
         assert_eq!(otp.iter().sum::<u64>(), 100);
@@ -256,7 +256,7 @@ proptest! {
                 rig.tell(Input::Answered(seq, Answer::Revoked));
             }
             let pending = list.values().filter(|plain| !plain.gone).count() as u64;
-            let forecast = rig.core.forecast(SECOND * 60, 1, rig.now.wall);
+            let forecast = rig.core.forecast(SECOND * 60, 1, None, rig.now.wall);
             let told = forecast.use_cases.values().flatten().sum::<u64>() + forecast.later.values().sum::<u64>();
             prop_assert!(forecast.counting || told == pending, "{told} forecast of {pending} pending");
         }

@@ -368,7 +368,7 @@ fn a_late_delivery_withdraws_the_grant_unless_it_was_acknowledged() {
         rig.pass(SECOND * 10);
         if acked {
             let cursor = rig.core.durable_cursor;
-            rig.ask(|reply| Command::Ack { agent: None, cursor, reply }).try_recv().unwrap().unwrap();
+            rig.ask(|reply| Command::Ack { agents: None, cursor, reply }).try_recv().unwrap().unwrap();
         }
         let unread = rig.core.outcomes(None, 10, None).unwrap().entries.len();
         assert_eq!(unread, usize::from(!acked), "without a cursor: from what was acknowledged");

@@ -389,7 +389,7 @@ fn a_grant_held_back_goes_when_its_message_turns_out_delivered_whatever_was_ackn
     rig.answer(Answer::Rejected("no".into()));
     assert_eq!(rig.get("m").record.grant.map(|grant| grant.state), Some(GrantState::Held));
     let cursor = rig.core.durable_cursor;
-    rig.ask(|reply| Command::Ack { agent: None, cursor, reply }).try_recv().unwrap().unwrap();
+    rig.ask(|reply| Command::Ack { agents: None, cursor, reply }).try_recv().unwrap().unwrap();
     rig.evidence("m", EvidenceKind::Delivered);
     assert_eq!(rig.get("m").record.grant.map(|grant| grant.state), Some(GrantState::Withdrawn));
     let given = rig.ask(|reply| Command::Act(identity("m"), Verb::Decide(true), reply)).try_recv().unwrap();

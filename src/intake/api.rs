@@ -12,14 +12,15 @@ use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, patch, post};
 use futures_util::stream;
 use http_body_util::{BodyExt as _, Limited};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::access::{Asker, Rules, Scope, takes};
 use super::batch;
 use super::books;
 use super::desk::{Desk, Reloads};
@@ -34,10 +35,10 @@ use super::wire::{
     TimesView,
 };
 use super::{transfer, tune};
-use crate::config::Mode;
+use crate::config::{Mode, Right};
 use crate::engine::{EvidenceEffect, Filter, Handle, Refusal, RefusalKind, StateKind, Verb};
 use crate::model::ledger::Cell;
-use crate::model::{AgentId, Identity, MessageId, Timestamp, UseCase, time::wire_duration};
+use crate::model::{AgentId, Agents, Identity, MessageId, Timestamp, UseCase, time::wire_duration};
 
 /// Longest time a request's body may take.
 const BODY_TIME: Duration = Duration::from_secs(30);
@@ -45,10 +46,13 @@ const BODY_TIME: Duration = Duration::from_secs(30);
 const DISCARD_TIME: Duration = Duration::from_secs(5);
 /// Longest wait of a long poll.
 const WAIT_MAX: Duration = Duration::from_secs(60);
+const MESSAGE: &str = "/v1/messages/{agent}/{message}";
 const PAGE_SIZE: usize = 100;
 const PAGE_SIZE_MAX: usize = 1000;
 /// Batches taken in at once: each may hold its whole body in memory.
 const BATCHES_MAX: usize = 4;
+/// Longest time that is waited for others to make room.
+const ROOM_TIME: Duration = Duration::from_secs(20);
 
 /// Bounds on what a client may send.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +68,8 @@ pub struct Limits {
 pub struct Gate {
     /// Whom to ask.
     pub engine: Handle,
+    /// Who may do what.
+    pub access: watch::Receiver<Arc<Rules>>,
     /// How much may come in.
     pub limits: Limits,
     /// What forwarded pushes may be signed with.
@@ -85,51 +91,65 @@ pub struct Gate {
 #[derive(Clone)]
 pub(super) struct Shared {
     pub gate: Arc<Gate>,
-    pub batches: Arc<Semaphore>,
+    batches: Arc<Semaphore>,
 }
 
 impl Shared {
     fn of(gate: Arc<Gate>) -> Self {
         Self { gate, batches: Arc::new(Semaphore::new(BATCHES_MAX)) }
     }
+
+    /// Room for a batch in memory.
+    ///
+    /// # Errors
+    /// 503 if others take too long with theirs.
+    pub(super) async fn room_for_a_batch(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        match tokio::time::timeout(ROOM_TIME, Arc::clone(&self.batches).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(Refusal::unavailable(format!("{BATCHES_MAX} other batches are being taken in: try again"))),
+        }
+    }
 }
 
 /// Everything that can be asked.
 pub fn router(gate: Arc<Gate>) -> Router {
-    metrics_routes()
-        .route("/v1/messages", post(register).get(list))
-        .route("/v1/messages:batch", post(batch::register))
-        .route("/v1/messages/{agent}/{message}", get(get_message).patch(reschedule).post(act))
-        .route("/v1/events", post(event))
-        .route("/v1/outcomes", get(outcomes))
-        .route("/v1/outcomes:ack", post(ack))
-        .route("/v1/holds", post(holds::hold).get(holds::list))
-        .route("/v1/holds:release", post(holds::release))
-        .route("/v1/holds/{hold}", post(holds::act))
-        .route("/v1/export", get(transfer::export))
-        .route("/v1/import", post(transfer::import))
-        .route("/v1/recalls", post(recalls::recall).get(recalls::list))
-        .route("/v1/recalls/{recall}", get(recalls::get))
-        .route("/v1/recalls/{recall}/received", get(recalls::received))
-        .route("/v1/status", get(status))
-        .route("/v1/forecast", get(tune::forecast))
-        .route("/v1/report", get(books::report))
-        .route("/v1/advice", get(books::advice))
-        .route("/v1/plan", post(tune::plan))
-        .route("/v1/reload", post(tune::reload))
-        .route("/v1/config", get(tune::config))
+    let shared = Shared::of(gate);
+    let sends = |routes| takes(Right::Register, &shared, routes);
+    let reads = |routes| takes(Right::Read, &shared, routes);
+    let controls = |routes| takes(Right::Control, &shared, routes);
+    Router::new()
+        .route("/v1/messages", sends(post(register)).merge(reads(get(list))))
+        .route("/v1/messages:batch", sends(post(batch::register)))
+        // What a `:verb` takes is told by `act`.
+        .route(MESSAGE, sends(patch(reschedule)).merge(reads(get(get_message))).post(act))
+        .route("/v1/events", sends(post(event)))
+        .route("/v1/outcomes", reads(get(outcomes)))
+        .route("/v1/outcomes:ack", sends(post(ack)))
+        .route("/v1/holds", controls(post(holds::hold)).merge(reads(get(holds::list))))
+        .route("/v1/holds:release", controls(post(holds::release)))
+        .route("/v1/holds/{hold}", controls(post(holds::act)))
+        .route("/v1/export", reads(get(transfer::export)))
+        .route("/v1/import", controls(post(transfer::import)))
+        // A dry run, too: it is how one begins.
+        .route("/v1/recalls", controls(post(recalls::recall)).merge(reads(get(recalls::list))))
+        .route("/v1/recalls/{recall}", reads(get(recalls::get)))
+        .route("/v1/recalls/{recall}/received", reads(get(recalls::received)))
+        .route("/v1/status", reads(get(status)))
+        .route("/v1/forecast", reads(get(tune::forecast)))
+        .route("/v1/report", reads(get(books::report)))
+        .route("/v1/advice", reads(get(books::advice)))
+        .route("/v1/plan", reads(post(tune::plan)))
+        .route("/v1/reload", controls(post(tune::reload)))
+        .route("/v1/config", reads(get(tune::config)))
+        .route("/metrics", reads(get(metrics::on_the_socket)))
         .fallback(async || error(404, "NOT_FOUND", "no such path; the README lists what can be asked"))
         .method_not_allowed_fallback(async || error(405, "INVALID_ARGUMENT", "this path knows no such method"))
-        .with_state(Shared::of(gate))
+        .with_state(shared)
 }
 
 /// What those may ask who may only look on.
 pub fn metrics_router(gate: Arc<Gate>) -> Router {
-    metrics_routes().with_state(Shared::of(gate))
-}
-
-fn metrics_routes() -> Router<Shared> {
-    Router::new().route("/metrics", get(metrics::metrics))
+    Router::new().route("/metrics", get(metrics::metrics)).with_state(Shared::of(gate))
 }
 
 /// An answer, or why there is none.
@@ -199,23 +219,29 @@ pub(super) async fn discard(mut body: Body) {
     let _ = tokio::time::timeout(DISCARD_TIME, rest).await;
 }
 
-async fn register(State(Shared { gate, .. }): State<Shared>, body: Body) -> Answer {
+async fn register(State(Shared { gate, .. }): State<Shared>, scope: Scope, body: Body) -> Answer {
     let body = read_body(body, gate.limits.request_bytes).await?;
     let draft = parse::registration(&body)?;
+    scope.admit(&draft.agent)?;
     let mut results = gate.engine.register(vec![draft]).await?;
     let registered = results.pop().ok_or_else(|| Refusal::unavailable("the engine gave no answer"))??;
     let code = if registered.created { StatusCode::CREATED } else { StatusCode::OK };
     Ok(json(code, &MessageView::from(registered.message)))
 }
 
-pub(super) fn identity(agent: &str, message: &str) -> Result<Identity, Refusal> {
+/// Whose message and which, if they may be asked about.
+pub(super) fn identity(scope: &Scope, agent: &str, message: &str) -> Result<Identity, Refusal> {
     let agent = AgentId::new(agent).map_err(|message| Refusal::invalid("agentId", message))?;
     let message_id = MessageId::new(message).map_err(|message| Refusal::invalid("messageId", message))?;
+    scope.admit(&agent)?;
     Ok(Identity { agent, message_id })
 }
 
-async fn get_message(State(shared): State<Shared>, Named(agent, message): Named) -> Answer {
-    let described = shared.gate.engine.get(identity(&agent, &message)?).await?;
+/// `{agentId}/{messageId}`
+type Pair = Named<(String, String)>;
+
+async fn get_message(State(shared): State<Shared>, scope: Scope, Named((agent, message)): Pair) -> Answer {
+    let described = shared.gate.engine.get(identity(&scope, &agent, &message)?).await?;
     Ok(json(StatusCode::OK, &MessageView::from(described)))
 }
 
@@ -225,8 +251,13 @@ struct Patch {
     expire_time: String,
 }
 
-async fn reschedule(State(Shared { gate, .. }): State<Shared>, Named(agent, message): Named, body: Body) -> Answer {
-    let identity = identity(&agent, &message)?;
+async fn reschedule(
+    State(Shared { gate, .. }): State<Shared>,
+    scope: Scope,
+    Named((agent, message)): Pair,
+    body: Body,
+) -> Answer {
+    let identity = identity(&scope, &agent, &message)?;
     let body = read_body(body, gate.limits.request_bytes).await?;
     let patch: Patch = serde_json::from_slice(&body).map_err(|error| {
         Refusal::invalid("expireTime", format!("the body must be {{\"expireTime\": \"…\"}}: {error}"))
@@ -237,13 +268,16 @@ async fn reschedule(State(Shared { gate, .. }): State<Shared>, Named(agent, mess
 }
 
 /// `POST /v1/messages/{agentId}/{messageId}:withdraw`, `:revoke`, `:grant`, `:drop` and `:explain`. An id may hold colons itself: the last one counts.
-async fn act(State(shared): State<Shared>, Named(agent, message): Named) -> Answer {
+async fn act(State(shared): State<Shared>, asker: Asker, Named((agent, message)): Pair) -> Answer {
     let (message, verb) = match message.rsplit_once(':') {
         Some((message, "withdraw")) => (message, Verb::Withdraw),
         Some((message, "revoke")) => (message, Verb::Revoke),
         Some((message, "grant")) => (message, Verb::Decide(true)),
         Some((message, "drop")) => (message, Verb::Decide(false)),
-        Some((message, "explain")) => return tune::explain(&shared, &agent, message).await,
+        Some((message, "explain")) => {
+            let scope = asker.scope(&shared, Right::Read)?;
+            return tune::explain(&shared, identity(&scope, &agent, message)?).await;
+        }
         _ => {
             return Err(error(
                 404,
@@ -252,20 +286,21 @@ async fn act(State(shared): State<Shared>, Named(agent, message): Named) -> Answ
             ));
         }
     };
-    let described = shared.gate.engine.act(identity(&agent, message)?, verb).await?;
+    let scope = asker.scope(&shared, Right::Register)?;
+    let described = shared.gate.engine.act(identity(&scope, &agent, message)?, verb).await?;
     Ok(json(StatusCode::OK, &MessageView::from(described)))
 }
 
-/// `{agentId}/{messageId}` of a path. What can't be read is refused in the error's shape, and not in axum's words.
-struct Named(String, String);
+/// The names in a path. What can't be read is refused in the error's shape, and not in axum's words.
+pub(super) struct Named<T>(pub T);
 
-impl<S: Send + Sync> FromRequestParts<S> for Named {
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Named<T> {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         let path = Path::from_request_parts(parts, state).await;
-        let Path((agent, message)) = path.map_err(|wrong| unreadable("path", &wrong.body_text()))?;
-        Ok(Self(agent, message))
+        let Path(names) = path.map_err(|wrong| unreadable("path", &wrong.body_text()))?;
+        Ok(Self(names))
     }
 }
 
@@ -325,11 +360,11 @@ fn waiting(value: &str) -> Result<(), String> {
     if value == "waiting" { Ok(()) } else { Err("waiting".to_owned()) }
 }
 
-async fn list(State(shared): State<Shared>, mut params: Params) -> Answer {
+async fn list(State(shared): State<Shared>, scope: Scope, mut params: Params) -> Answer {
     let filter = Filter {
         state: params.with("state", |value| word::<StateKind>(value, "PENDING, REVOKING, SETTLING, SETTLED"))?,
         use_case: params.with("useCase", UseCase::new)?,
-        agent: params.with("agentId", AgentId::new)?,
+        agents: scope.of(params.with("agentId", AgentId::new)?)?,
         tag: params.text("tag").map(Into::into),
         calling: params.with("grant", waiting)?.is_some(),
     };
@@ -341,7 +376,7 @@ async fn list(State(shared): State<Shared>, mut params: Params) -> Answer {
     Ok(json(StatusCode::OK, &ListView { messages, next_page_token: page.next }))
 }
 
-async fn event(State(Shared { gate, .. }): State<Shared>, headers: HeaderMap, body: Body) -> Answer {
+async fn event(State(Shared { gate, .. }): State<Shared>, scope: Scope, headers: HeaderMap, body: Body) -> Answer {
     let body = read_body(body, gate.limits.request_bytes).await?;
     let signature = headers.get("x-goog-signature").map(|value| value.to_str().unwrap_or_default());
     let setup = Arc::clone(&gate.pushes.borrow());
@@ -354,7 +389,10 @@ async fn event(State(Shared { gate, .. }): State<Shared>, headers: HeaderMap, bo
         }
     };
     let effect = match evidence {
-        Some(evidence) => gate.engine.evidence(vec![evidence]).await?.pop().unwrap_or(EvidenceEffect::Ignored),
+        Some(evidence) => {
+            scope.admit(&evidence.identity.agent)?;
+            gate.engine.evidence(vec![evidence]).await?.pop().unwrap_or(EvidenceEffect::Ignored)
+        }
         None => EvidenceEffect::Ignored,
     };
     Ok(json(StatusCode::OK, &EventView { effect }))
@@ -364,19 +402,19 @@ fn cursor(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "a cursor that was given out here, or 0 for the beginning".to_owned())
 }
 
-async fn outcomes(State(Shared { gate, .. }): State<Shared>, mut params: Params) -> Answer {
+async fn outcomes(State(Shared { gate, .. }): State<Shared>, scope: Scope, mut params: Params) -> Answer {
     let after = params.with("after", cursor)?;
     let wait = params.with("wait", wire_duration::parse)?.unwrap_or(Duration::ZERO).min(WAIT_MAX);
-    let agent = params.with("agentId", AgentId::new)?;
+    let agents = scope.of(params.with("agentId", AgentId::new)?)?;
     let follow = params.with("follow", |value| value.parse().map_err(|_| "true or false".to_owned()))?;
     let limit = params.page_size()?;
     params.end()?;
     if follow == Some(true) {
         // Where it starts is settled once: what is acknowledged meanwhile must not make it jump.
-        let start = gate.engine.outcomes(after, 0, agent.clone()).await?.next;
-        return Ok(follow_outcomes(gate, start, agent));
+        let start = gate.engine.outcomes(after, 0, agents.clone()).await?.next;
+        return Ok(follow_outcomes(gate, start, agents));
     }
-    let mut page = gate.engine.outcomes(after, limit, agent.clone()).await?;
+    let mut page = gate.engine.outcomes(after, limit, agents.clone()).await?;
     if page.entries.is_empty() && !wait.is_zero() {
         let until = tokio::time::sleep(wait);
         tokio::pin!(until);
@@ -386,45 +424,50 @@ async fn outcomes(State(Shared { gate, .. }): State<Shared>, mut params: Params)
                 () = &mut until => break,
                 () = gate.stopping.cancelled() => break,
             }
-            page = gate.engine.outcomes(Some(page.next), limit, agent.clone()).await?;
+            page = gate.engine.outcomes(Some(page.next), limit, agents.clone()).await?;
         }
     }
     let outcomes = page.entries.into_iter().map(OutcomeView::from).collect();
     Ok(json(StatusCode::OK, &OutcomesView { outcomes, next_cursor: page.next.to_string() }))
 }
 
-/// Outcomes as lines, for as long as somebody reads. Ends when the daemon stops; the reader comes back with its cursor.
-fn follow_outcomes(gate: Arc<Gate>, after: u64, agent: Option<AgentId>) -> Response {
-    let lines = stream::unfold(after, move |after| {
-        let (gate, agent) = (Arc::clone(&gate), agent.clone());
+/// Outcomes as lines, for as long as somebody reads. Ends when the daemon stops, or others may read from now on; the reader
+/// comes back with its cursor.
+fn follow_outcomes(gate: Arc<Gate>, after: u64, agents: Option<Agents>) -> Response {
+    let access = gate.access.clone();
+    let lines = stream::unfold((after, access), move |(after, mut access)| {
+        let (gate, agents) = (Arc::clone(&gate), agents.clone());
         async move {
             tokio::select! {
                 () = gate.engine.outcome_after(after) => {}
+                _ = access.changed() => return None,
                 () = gate.stopping.cancelled() => return None,
             }
-            let page = gate.engine.outcomes(Some(after), PAGE_SIZE_MAX, agent).await.ok()?;
+            let page = gate.engine.outcomes(Some(after), PAGE_SIZE_MAX, agents).await.ok()?;
             let mut lines = Vec::new();
             for entry in page.entries {
                 serde_json::to_writer(&mut lines, &OutcomeView::from(entry)).ok()?;
                 lines.push(b'\n');
             }
-            Some((Ok::<_, Infallible>(lines), page.next))
+            Some((Ok::<_, Infallible>(lines), (page.next, access)))
         }
     });
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
 }
 
-async fn ack(State(Shared { gate, .. }): State<Shared>, body: Body) -> Answer {
+/// Of one agent, or of all that may be asked about.
+async fn ack(State(Shared { gate, .. }): State<Shared>, scope: Scope, body: Body) -> Answer {
     let body = read_body(body, gate.limits.request_bytes).await?;
     let ack: AckView = serde_json::from_slice(&body)
         .map_err(|error| Refusal::invalid("cursor", format!("the body must be {{\"cursor\": \"…\"}}: {error}")))?;
     let cursor = cursor(&ack.cursor).map_err(|message| Refusal::invalid("cursor", message))?;
-    let cursor = gate.engine.ack(ack.agent_id.clone(), cursor).await?;
+    let cursor = gate.engine.ack(scope.of(ack.agent_id.clone())?, cursor).await?;
     Ok(json(StatusCode::OK, &AckView { cursor: cursor.to_string(), ..ack }))
 }
 
-async fn status(State(Shared { gate, .. }): State<Shared>) -> Answer {
-    let status = gate.engine.status().await?;
+async fn status(State(Shared { gate, .. }): State<Shared>, scope: Scope) -> Answer {
+    let status = gate.engine.status(scope.agents()).await?;
+    let whole = scope.admit_all().is_ok();
     let mut use_cases: BTreeMap<UseCase, BTreeMap<StateKind, u64>> = BTreeMap::new();
     for ((use_case, state), count) in status.counts {
         use_cases.entry(use_case).or_default().insert(state, count);
@@ -458,11 +501,11 @@ async fn status(State(Shared { gate, .. }): State<Shared>) -> Answer {
         last_cursor: status.last_cursor.to_string(),
         lost_outcomes: status.lost_outcomes,
         early_events: status.early_events,
-        holds: status.holds.into_iter().map(holds::HoldView::from).collect(),
+        holds: holds::shown(&scope, status.holds),
         store_error: status.store_error,
-        store: Some(status.store.into()),
+        store: Some(status.store.into()).filter(|_| whole),
         fallback: status.calls.into_iter().map(|(use_case, status)| (use_case, status.into())).collect(),
-        webhook: gate.webhook.as_ref().map(|webhook| webhook.view()),
+        webhook: gate.webhook.as_ref().filter(|_| whole).map(|webhook| webhook.view()),
     };
     Ok(json(StatusCode::OK, &view))
 }

@@ -15,6 +15,7 @@ use axum::response::IntoResponse;
 use futures_util::{Stream, stream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use super::access::Scope;
 use super::api::{Answer, Gate, Shared, read_body};
 use super::parse;
 use super::wire::{BatchLine, ErrorBody};
@@ -25,8 +26,9 @@ const CHUNK: usize = 1000;
 /// Longest time a client may take to read the answers to one such chunk.
 const CHUNK_TIME: Duration = Duration::from_secs(30);
 
-pub(super) async fn register(State(Shared { gate, batches }): State<Shared>, body: Body) -> Answer {
-    let Ok(permit) = batches.acquire_owned().await else { return Err(Refusal::unavailable("stopping").into()) };
+pub(super) async fn register(State(shared): State<Shared>, scope: Scope, body: Body) -> Answer {
+    let permit = shared.room_for_a_batch().await?;
+    let Shared { gate, .. } = shared;
     let body = read_body(body, gate.limits.batch_bytes).await?;
     let lines: Vec<Bytes> = body
         .split(|byte| *byte == b'\n')
@@ -35,8 +37,8 @@ pub(super) async fn register(State(Shared { gate, batches }): State<Shared>, bod
         .collect();
     let chunks: Vec<Vec<Bytes>> = lines.chunks(CHUNK).map(<[Bytes]>::to_vec).collect();
     let register = move |chunk: Vec<Bytes>| {
-        let gate = Arc::clone(&gate);
-        async move { register_chunk(&gate, &chunk).await }
+        let (gate, scope) = (Arc::clone(&gate), scope.clone());
+        async move { register_chunk(&gate, &scope, &chunk).await }
     };
     let answers = Body::from_stream(answers(chunks, permit, register));
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], answers).into_response())
@@ -70,8 +72,9 @@ fn answers<F: Future<Output = Vec<u8>> + Send>(
     })
 }
 
-async fn register_chunk(gate: &Gate, lines: &[Bytes]) -> Vec<u8> {
-    let parsed: Vec<_> = lines.iter().map(|line| parse::registration(line)).collect();
+async fn register_chunk(gate: &Gate, scope: &Scope, lines: &[Bytes]) -> Vec<u8> {
+    let read = |line: &Bytes| parse::registration(line).and_then(|draft| scope.admit(&draft.agent).map(|()| draft));
+    let parsed: Vec<_> = lines.iter().map(read).collect();
     let drafts: Vec<_> = parsed.iter().filter_map(|draft| draft.as_ref().ok().cloned()).collect();
     let asked = drafts.len();
     let mut results = match gate.engine.register(drafts).await {

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
+use super::access::Scope;
 use super::api::{Answer, Params, Shared, json};
 use crate::engine::{Books, UseCaseBooks};
 use crate::model::curve::Curve;
@@ -254,13 +255,16 @@ fn since(mut params: Params, default: Duration) -> Result<Duration, super::api::
     Ok(since.unwrap_or(default))
 }
 
-pub(super) async fn report(State(shared): State<Shared>, params: Params) -> Answer {
+/// The books know use cases and no agents.
+pub(super) async fn report(State(shared): State<Shared>, scope: Scope, params: Params) -> Answer {
+    scope.admit_all()?;
     let Books { from, use_cases, .. } = shared.gate.engine.books(since(params, DAY)?).await?;
     let use_cases = use_cases.into_iter().map(|(name, books)| (name, UseCaseReport::from(&books.counts)));
     Ok(json(StatusCode::OK, &ReportView { from, use_cases: use_cases.collect() }))
 }
 
-pub(super) async fn advice(State(shared): State<Shared>, params: Params) -> Answer {
+pub(super) async fn advice(State(shared): State<Shared>, scope: Scope, params: Params) -> Answer {
+    scope.admit_all()?;
     let Books { from, use_cases, counting } = shared.gate.engine.books(since(params, DAY * 7)?).await?;
     let use_cases = use_cases.into_iter().filter_map(|(name, books)| Some((name, UseCaseAdvice::new(&books)?)));
     Ok(json(StatusCode::OK, &AdviceView { from, use_cases: use_cases.collect(), counting }))

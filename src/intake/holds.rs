@@ -1,11 +1,12 @@
 //! Holds over the socket: `/v1/holds`.
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::api::{Answer, Params, Shared, json, read_body};
+use super::access::Scope;
+use super::api::{Answer, Named, Params, Shared, json, read_body};
 use crate::engine::{HoldStatus, Refusal, RefusalKind, Which};
 use crate::model::{AgentId, Hold, Selector, Timestamp, UseCase, id::NAME_BYTES_MAX};
 
@@ -120,29 +121,46 @@ pub struct HoldsView {
     pub holds: Vec<HoldView>,
 }
 
-pub(super) async fn hold(State(Shared { gate, .. }): State<Shared>, body: Body) -> Answer {
+pub(super) async fn hold(State(Shared { gate, .. }): State<Shared>, scope: Scope, body: Body) -> Answer {
     let (of, reason) = OrderView::read(&read_body(body, gate.limits.request_bytes).await?)?;
+    scope.admit_order(of.agent.as_ref())?;
     let hold = gate.engine.hold(of, reason).await?;
     Ok(json(StatusCode::OK, &HoldView::from(hold)))
 }
 
-pub(super) async fn list(State(Shared { gate, .. }): State<Shared>, params: Params) -> Answer {
+pub(super) async fn list(State(Shared { gate, .. }): State<Shared>, scope: Scope, params: Params) -> Answer {
     params.end()?;
-    let holds = gate.engine.holds().await?.into_iter().map(HoldView::from).collect();
+    let holds = shown(&scope, gate.engine.holds().await?);
     Ok(json(StatusCode::OK, &HoldsView { holds }))
 }
 
+/// Those that may concern messages that may be asked about. How many wait is not told where others' wait among them.
+pub(super) fn shown(scope: &Scope, holds: Vec<HoldStatus>) -> Vec<HoldView> {
+    let view = |status: HoldStatus| match &status.hold.of.agent {
+        Some(agent) if !scope.has(agent) => None,
+        None if scope.admit_all().is_err() => Some(status.hold.into()),
+        _ => Some(status.into()),
+    };
+    holds.into_iter().filter_map(view).collect()
+}
+
 /// `POST /v1/holds/{id}:release`
-pub(super) async fn act(State(Shared { gate, .. }): State<Shared>, Path(hold): Path<String>) -> Answer {
+pub(super) async fn act(State(Shared { gate, .. }): State<Shared>, scope: Scope, Named(hold): Named<String>) -> Answer {
     let id = hold.strip_suffix(":release").and_then(|id| id.parse().ok());
     let id = id.ok_or_else(|| Refusal::invalid("id", "of a hold one can ask POST /v1/holds/{id}:release"))?;
+    if scope.admit_all().is_err() {
+        // A number is given to one hold only, so it is still this one that is released.
+        let known = gate.engine.holds().await?.into_iter().find(|status| status.hold.id == id);
+        scope.admit_order(known.and_then(|status| status.hold.of.agent).as_ref())?;
+    }
     let hold = gate.engine.release(Which::Id(id)).await?;
     Ok(json(StatusCode::OK, &HoldView::from(hold)))
 }
 
 /// `POST /v1/holds:release`, by what it is about.
-pub(super) async fn release(State(Shared { gate, .. }): State<Shared>, body: Body) -> Answer {
+pub(super) async fn release(State(Shared { gate, .. }): State<Shared>, scope: Scope, body: Body) -> Answer {
     let (of, _) = OrderView::read(&read_body(body, gate.limits.request_bytes).await?)?;
+    scope.admit_order(of.agent.as_ref())?;
     let hold = gate.engine.release(Which::Of(of)).await?;
     Ok(json(StatusCode::OK, &HoldView::from(hold)))
 }

@@ -12,6 +12,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use serde::Serialize;
 
+use super::access::Scope;
 use super::api::{Answer, Shared};
 use super::desk::Reloads;
 use super::exposition::{Exposition, Family, Kind, seconds, unix};
@@ -44,8 +45,15 @@ const GRANTS: [(Cell, &str); 5] = [
     (Cell::GRANT_VOID, "void"),
 ];
 
+/// Where rights count: they are about all agents.
+pub(super) async fn on_the_socket(shared: State<Shared>, scope: Scope) -> Answer {
+    scope.admit_all()?;
+    metrics(shared).await
+}
+
+/// On a listener of its own, which is for nothing else.
 pub(super) async fn metrics(State(Shared { gate, .. }): State<Shared>) -> Answer {
-    let status = gate.engine.status().await?;
+    let status = gate.engine.status(None).await?;
     let reloads = gate.reloads.borrow().clone();
     let webhook = gate.webhook.as_ref().map(|webhook| (webhook.view(), webhook.answers()));
     let mut all = Exposition::default();

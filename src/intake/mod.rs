@@ -4,6 +4,7 @@
 //! platform's own. The platform's events may come straight to a [`webhook`], too. This room checks that what comes in is well formed, and turns it into what the engine understands; it
 //! must not know the store or the platform's client, and decides nothing about messages.
 
+pub mod access;
 mod api;
 mod batch;
 pub mod books;
@@ -15,6 +16,7 @@ pub mod holds;
 mod metrics;
 mod parse;
 pub mod recalls;
+mod seats;
 pub mod server;
 pub mod signature;
 pub mod socket;

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::api::{Answer, Params, Shared, json, read_body};
+use super::access::Scope;
+use super::api::{Answer, Gate, Named, Params, Shared, json, read_body};
 use super::holds::{OrderView, SelectorView};
 use super::wire::{ListView, MessageView};
 use crate::engine::{Refusal, Survey};
@@ -106,10 +107,16 @@ pub struct RecallsView {
     pub recalls: Vec<RecallView>,
 }
 
-pub(super) async fn recall(State(Shared { gate, .. }): State<Shared>, mut params: Params, body: Body) -> Answer {
+pub(super) async fn recall(
+    State(Shared { gate, .. }): State<Shared>,
+    scope: Scope,
+    mut params: Params,
+    body: Body,
+) -> Answer {
     let dry = params.with("dryRun", |value| value.parse().map_err(|_| "true or false".to_owned()))?;
     params.end()?;
     let (of, reason) = OrderView::read(&read_body(body, gate.limits.request_bytes).await?)?;
+    scope.admit_order(of.agent.as_ref())?;
     if dry == Some(true) {
         let survey = gate.engine.survey(of).await?;
         return Ok(json(StatusCode::OK, &SurveyView::from(survey)));
@@ -118,9 +125,11 @@ pub(super) async fn recall(State(Shared { gate, .. }): State<Shared>, mut params
     Ok(json(StatusCode::OK, &RecallView::from(recall)))
 }
 
-pub(super) async fn list(State(Shared { gate, .. }): State<Shared>, params: Params) -> Answer {
+pub(super) async fn list(State(Shared { gate, .. }): State<Shared>, scope: Scope, params: Params) -> Answer {
     params.end()?;
-    let recalls = gate.engine.recalls(None).await?.into_iter().map(RecallView::from).collect();
+    let recalls = gate.engine.recalls(None).await?.into_iter();
+    let recalls =
+        recalls.filter(|recall| scope.admit_order(recall.of.agent.as_ref()).is_ok()).map(RecallView::from).collect();
     Ok(json(StatusCode::OK, &RecallsView { recalls }))
 }
 
@@ -128,21 +137,34 @@ fn number(recall: &str) -> Result<u64, Refusal> {
     recall.parse().map_err(|_| Refusal::invalid("id", "the number of a recall, as GET /v1/recalls shows it"))
 }
 
-pub(super) async fn get(State(Shared { gate, .. }): State<Shared>, Path(recall): Path<String>) -> Answer {
-    let mut found = gate.engine.recalls(Some(number(&recall)?)).await?;
-    let recall = found.pop().ok_or_else(|| Refusal::unavailable("the engine gave no answer"))?;
+pub(super) async fn get(
+    State(Shared { gate, .. }): State<Shared>,
+    scope: Scope,
+    Named(recall): Named<String>,
+) -> Answer {
+    let recall = find(&gate, &scope, number(&recall)?).await?;
     Ok(json(StatusCode::OK, &RecallView::from(recall)))
+}
+
+/// A recall, if it is about agents that may be asked about.
+async fn find(gate: &Gate, scope: &Scope, id: u64) -> Result<Recall, Refusal> {
+    let mut found = gate.engine.recalls(Some(id)).await?;
+    let recall = found.pop().ok_or_else(|| Refusal::unavailable("the engine gave no answer"))?;
+    scope.admit_order(recall.of.agent.as_ref())?;
+    Ok(recall)
 }
 
 pub(super) async fn received(
     State(Shared { gate, .. }): State<Shared>,
-    Path(recall): Path<String>,
+    scope: Scope,
+    Named(recall): Named<String>,
     mut params: Params,
 ) -> Answer {
     let limit = params.page_size()?;
     let after = params.text("pageToken");
     params.end()?;
-    let page = gate.engine.received(number(&recall)?, limit, after).await?;
+    let recall = find(&gate, &scope, number(&recall)?).await?;
+    let page = gate.engine.received(recall.id, limit, after).await?;
     let messages = page.messages.into_iter().map(MessageView::from).collect();
     Ok(json(StatusCode::OK, &ListView { messages, next_page_token: page.next }))
 }

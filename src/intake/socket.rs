@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::UnixListener;
 
 /// Why there is no socket to listen on.
@@ -29,14 +32,18 @@ pub enum SocketError {
     },
 }
 
-/// Listens on `path` with these permissions.
+/// Connections that may wait to be accepted; as in revoked.socket.
+const BACKLOG: i32 = 4096;
+
+/// Listens on `path` with these permissions, as the socket of this user and group where they are given. Nobody gets in before
+/// it has them.
 ///
 /// A socket that is already there is dialled first: if somebody answers it is theirs, if nobody does it was left behind by a
 /// crash. Unlinking blindly would let a second daemon take the first one's clients.
 ///
 /// # Errors
 /// [`SocketError`], naming the way out.
-pub fn bind(path: &Path, mode: u32) -> Result<UnixListener, SocketError> {
+pub fn bind(path: &Path, mode: u32, (user, group): (Option<u32>, Option<u32>)) -> Result<UnixListener, SocketError> {
     let io = |error: io::Error| {
         let hint = match error.kind() {
             ErrorKind::NotFound => ": its directory does not exist (systemd makes it with revoked.socket)",
@@ -60,9 +67,24 @@ pub fn bind(path: &Path, mode: u32) -> Result<UnixListener, SocketError> {
             }
         }
     }
-    let listener = UnixListener::bind(path).map_err(io)?;
+    let bound = || {
+        let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+        Ok(socket)
+    };
+    let socket: OwnedFd = bound().map_err(|error: Errno| io(error.into()))?;
+    if (user, group) != (None, None) {
+        chown(path, user, group).map_err(|error| SocketError::Io {
+            path: path.to_owned(),
+            error,
+            hint: ": only root gives a socket to another user, and others to a group of their own only (socket_user, socket_group)",
+        })?;
+    }
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(io)?;
-    Ok(listener)
+    net::listen(&socket, BACKLOG).map_err(|error| io(error.into()))?;
+    let listener = std::os::unix::net::UnixListener::from(socket);
+    listener.set_nonblocking(true).map_err(io)?;
+    UnixListener::from_std(listener).map_err(io)
 }
 
 #[cfg(test)]
@@ -73,11 +95,11 @@ mod tests {
     async fn a_living_daemons_socket_is_left_alone_and_a_dead_ones_is_taken_over() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("run/revoked.sock");
-        let first = bind(&path, 0o660).unwrap();
+        let first = bind(&path, 0o660, (None, None)).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
-        assert!(matches!(bind(&path, 0o660), Err(SocketError::InUse(_))));
+        assert!(matches!(bind(&path, 0o660, (None, None)), Err(SocketError::InUse(_))));
         drop(first);
-        bind(&path, 0o600).unwrap();
+        bind(&path, 0o600, (None, None)).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
@@ -86,7 +108,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("other.sock");
         let _other = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
-        assert!(matches!(bind(&path, 0o660), Err(SocketError::Io { .. })));
+        assert!(matches!(bind(&path, 0o660, (None, None)), Err(SocketError::Io { .. })));
         assert!(path.exists());
     }
 
@@ -95,7 +117,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("precious");
         fs::write(&path, "data").unwrap();
-        assert!(matches!(bind(&path, 0o660), Err(SocketError::NotASocket(_))));
+        assert!(matches!(bind(&path, 0o660, (None, None)), Err(SocketError::NotASocket(_))));
         assert_eq!(fs::read_to_string(&path).unwrap(), "data");
     }
 }

@@ -9,6 +9,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use futures_util::stream;
 
+use super::access::Scope;
 use super::api::{Answer, Gate, Shared, read_body};
 use super::export::{HeaderView, Line, TrailerView};
 use super::wire::{BatchLine, ErrorBody};
@@ -53,17 +54,18 @@ fn write(bytes: &mut Vec<u8>, line: &impl serde::Serialize) {
 /// What an export's stream goes on with.
 struct Reading {
     gate: Arc<Gate>,
+    scope: Scope,
     lease: ExportLease,
     lines: Lines,
     first: Option<Vec<u8>>,
     done: bool,
 }
 
-/// Everything, as of now. A stream that can't be gone on with breaks off, and so has no trailer.
-pub(super) async fn export(State(Shared { gate, .. }): State<Shared>) -> Answer {
+/// Everything that may be read, as of now. A stream that can't be gone on with breaks off, and so has no trailer.
+pub(super) async fn export(State(Shared { gate, .. }): State<Shared>, scope: Scope) -> Answer {
     let (lease, head) = gate.engine.export().await?;
     let (lines, first) = Lines::begin(HeaderView::from(&head));
-    let reading = Reading { gate, lease, lines, first: Some(first), done: false };
+    let reading = Reading { gate, scope, lease, lines, first: Some(first), done: false };
     let chunks = stream::try_unfold(reading, |mut reading| async move {
         if let Some(first) = reading.first.take() {
             return Ok(Some((first, reading)));
@@ -75,7 +77,8 @@ pub(super) async fn export(State(Shared { gate, .. }): State<Shared>) -> Answer 
             slice = reading.gate.engine.export_slice(&reading.lease) => slice,
             () = reading.gate.stopping.cancelled() => Err(Refusal::unavailable("the daemon is stopping")),
         };
-        let slice = slice.map_err(|refusal| io::Error::other(refusal.message))?;
+        let mut slice = slice.map_err(|refusal| io::Error::other(refusal.message))?;
+        slice.items.retain(|item| reading.scope.has(item.agent()));
         reading.done = slice.done;
         let bytes = reading.lines.of(slice);
         Ok::<_, io::Error>(Some((bytes, reading)))
@@ -84,9 +87,12 @@ pub(super) async fn export(State(Shared { gate, .. }): State<Shared>) -> Answer 
 }
 
 /// The header and some lines of an export in; one line of answer for each, the header's among them.
-pub(super) async fn import(State(Shared { gate, batches }): State<Shared>, body: Body) -> Answer {
-    let Ok(_permit) = batches.acquire_owned().await else { return Err(Refusal::unavailable("stopping").into()) };
+pub(super) async fn import(State(shared): State<Shared>, scope: Scope, body: Body) -> Answer {
+    let _permit = shared.room_for_a_batch().await?;
+    let Shared { gate, .. } = shared;
     let body = read_body(body, gate.limits.batch_bytes).await?;
+    // A log is taken over as a whole, whoever's outcomes are in it.
+    scope.admit_all()?;
     let mut lines = body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
     let log = lines.next().ok_or_else(not_an_export).and_then(|line| match read(line) {
         Ok(Line::RevokedExport(header)) => header.log(),

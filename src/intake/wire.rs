@@ -741,6 +741,7 @@ impl From<Refusal> for ErrorBody {
     fn from(refusal: Refusal) -> Self {
         let (code, status) = match refusal.kind {
             RefusalKind::Invalid => (400, "INVALID_ARGUMENT"),
+            RefusalKind::Forbidden => (403, "PERMISSION_DENIED"),
             RefusalKind::NotFound => (404, "NOT_FOUND"),
             RefusalKind::Conflict => (409, "FAILED_PRECONDITION"),
             RefusalKind::Unavailable => (503, "UNAVAILABLE"),

@@ -5,6 +5,7 @@
 //! civil time in [`deadline`]); it must not know tokio, sled, reqwest, tracing or any clock. That is what lets the
 //! engine be driven by a test, and the promises be checked under virtual time.
 
+pub mod agents;
 pub mod curve;
 pub mod deadline;
 pub mod grant;
@@ -23,6 +24,7 @@ pub mod step;
 mod step_tests;
 pub mod time;
 
+pub use agents::Agents;
 pub use deadline::Rule;
 pub use grant::{Call, Called, Grant, GrantState};
 pub use hold::Hold;

@@ -5,10 +5,12 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+mod caller;
 mod daemon;
 mod peer;
 mod rig;
 
+mod access;
 mod batch;
 mod books;
 mod change;

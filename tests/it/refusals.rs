@@ -88,7 +88,7 @@ async fn a_wrong_question_is_refused_by_the_name_of_its_parameter() {
     ] {
         assert_eq!(rig.post(path, body).await.0, 400, "{path} {body}");
     }
-    for path in ["/v1/messages?state=%FF%FE", "/v1/messages/shop/%FF", "/v1/forecast?step=%FF"] {
+    for path in ["/v1/messages?state=%FF%FE", "/v1/messages/shop/%FF", "/v1/forecast?step=%FF", "/v1/recalls/%FF"] {
         let (code, answer) = rig.get(path).await;
         assert_eq!((code, &answer["error"]["status"]), (400, &json!("INVALID_ARGUMENT")), "{path}: {answer}");
     }

@@ -1,6 +1,7 @@
 //! The webhook's door: TCP, and TLS where there is no proxy to do it.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -47,18 +48,23 @@ pub(super) struct Door {
 
 impl Listener for Door {
     type Stream = Either<TcpStream, TlsStream<TcpStream>>;
+    type Peer = IpAddr;
     type Opening = BoxFuture<'static, io::Result<Self::Stream>>;
 
-    async fn accept(&self) -> io::Result<Self::Opening> {
-        let (stream, _) = self.listener.accept().await?;
+    async fn accept(&self) -> io::Result<(Self::Opening, IpAddr)> {
+        let (stream, from) = self.listener.accept().await?;
         // Each connection with the certificate of now: a renewed one takes a reload and no restart.
         let tls = self.setup.borrow().tls.clone();
-        Ok(Box::pin(async move {
+        let opening = async move {
             stream.set_nodelay(true)?;
             match tls {
                 Some(Tls(config)) => TlsAcceptor::from(config).accept(stream).await.map(Either::Right),
                 None => Ok(Either::Left(stream)),
             }
-        }))
+        };
+        Ok((Box::pin(opening), from.ip()))
     }
+
+    /// Whoever is meant to push comes again.
+    fn turn_away(_: Self::Opening) {}
 }
