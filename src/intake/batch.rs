@@ -73,9 +73,14 @@ fn answers<F: Future<Output = Vec<u8>> + Send>(
 }
 
 async fn register_chunk(gate: &Gate, scope: &Scope, lines: &[Bytes]) -> Vec<u8> {
-    let read = |line: &Bytes| parse::registration(line).and_then(|draft| scope.admit(&draft.agent).map(|()| draft));
-    let parsed: Vec<_> = lines.iter().map(read).collect();
-    let drafts: Vec<_> = parsed.iter().filter_map(|draft| draft.as_ref().ok().cloned()).collect();
+    let mut drafts = Vec::with_capacity(lines.len());
+    let read = |line: &Bytes| {
+        let draft = parse::registration(line)?;
+        scope.admit(&draft.agent)?;
+        drafts.push(draft);
+        Ok(())
+    };
+    let parsed: Vec<Result<(), Refusal>> = lines.iter().map(read).collect();
     let asked = drafts.len();
     let mut results = match gate.engine.register(drafts).await {
         Ok(results) => results.into_iter(),
@@ -84,7 +89,7 @@ async fn register_chunk(gate: &Gate, scope: &Scope, lines: &[Bytes]) -> Vec<u8> 
     let mut answer = Vec::with_capacity(lines.len() * 512);
     for draft in parsed {
         let result = match draft {
-            Ok(_) => results.next().unwrap_or_else(|| Err(Refusal::unavailable("the engine gave no answer"))),
+            Ok(()) => results.next().unwrap_or_else(|| Err(Refusal::unavailable("the engine gave no answer"))),
             Err(refusal) => Err(refusal),
         };
         let line = match result {
