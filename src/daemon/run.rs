@@ -94,7 +94,7 @@ pub(super) fn run(path: &Path) -> ExitCode {
     for problem in loaded.warnings.problems() {
         warn!(file = %path.display(), "{}", problem.title);
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             error!(%error, "can't start");
@@ -111,6 +111,12 @@ pub(super) fn run(path: &Path) -> ExitCode {
             code.into()
         }
     }
+}
+
+/// Half of the processors for requests and attempts. Engine and store have threads of their own, and on a small host every
+/// further thread costs more in being woken than it helps.
+fn workers() -> usize {
+    thread::available_parallelism().map_or(1, |processors| processors.get().div_ceil(2))
 }
 
 async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
