@@ -19,7 +19,7 @@ use super::home::{Home, RunDir};
 use super::key::Key;
 use super::merge::Merge;
 use super::run::{Builder, Item, Run};
-use super::tree::{self, Bytes};
+use super::tree::Bytes;
 use super::young::Generation;
 use super::{Cursor, StoreError};
 
@@ -28,6 +28,9 @@ const RATIO: u64 = 2;
 
 /// Pages of a run that is only written.
 const BUILD_CACHE_BYTES: u64 = 8 << 20;
+
+/// Pages of the smallest run.
+const RUN_CACHE_BYTES_MIN: u64 = 1 << 20;
 
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 const RETRY_PAUSES_MAX: u32 = 16;
@@ -91,10 +94,12 @@ impl Shelf {
         self.stop.load(Ordering::Acquire)
     }
 
-    /// Opens a run with its part of the memory. Sizes fall geometrically: half for the largest is enough for all.
+    /// Opens a run with its part of the memory: half of it for the oldest, half of the rest for the next, and so on. So all
+    /// have no more than there is; and they are as large, since each is larger than all newer ones together.
     fn take(&self, run: RunDir) -> Result<Arc<Run>, StoreError> {
-        let cache_bytes = tree::size(&run.path)?.clamp(self.cache_bytes / 8, self.cache_bytes / 2);
-        Run::open(run, cache_bytes).map(Arc::new)
+        let older = self.runs().iter().filter(|other| other.generations.end() < run.generations.start()).count();
+        let part = self.cache_bytes >> (older + 1).min(63);
+        Run::open(run, part.max(RUN_CACHE_BYTES_MIN)).map(Arc::new)
     }
 
     /// The run of these generations, once `fill` has put its entries in and it counts. `None`: `fill` gave up.

@@ -187,12 +187,6 @@ fn reading(error: sled::Error) -> StoreError {
     }
 }
 
-/// How large the database in a directory is.
-pub(super) fn size(dir: &Path) -> Result<u64, StoreError> {
-    let log = dir.join("db");
-    fs::metadata(&log).map(|log| log.len()).map_err(|error| io("looking at", &log, error))
-}
-
 /// The paths in a directory.
 pub(super) fn list(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let entries = fs::read_dir(dir).map_err(|error| io("reading", dir, error))?;
