@@ -40,7 +40,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::home::Home;
+use super::home::{Home, JournalDir};
 use super::journal::{self, Journal};
 use super::keeper::{Ageing, Keeper, Shelf};
 use super::key::{IdentityHash, Key, read_position};
@@ -161,12 +161,13 @@ impl SledStore {
         if covered > 0 && journals.is_empty() {
             return Err(StoreError::Corrupt(format!("{} has runs and no journal", dir.display())));
         }
-        let mut recovered = None;
-        for journal in &journals {
-            journal::replay(journal, &mut recovered)?;
-        }
-        let mut state = recovered.unwrap_or_else(|| State { facts: Facts::new(random()), ..State::default() });
-        let shelf = Shelf::open(home.clone(), runs, options.cache_bytes)?;
+        // Each takes about as long as the other, and whoever starts the daemon waits for both.
+        let (recovered, shelf) = std::thread::scope(|scope| {
+            let shelf = scope.spawn(|| Shelf::open(home.clone(), runs, options.cache_bytes));
+            let recovered = replay(&journals);
+            (recovered, shelf.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        let (mut state, shelf) = (recovered?, shelf?);
         let generation = journals.last().map_or(1, |newest| newest.generation + 1);
         state.young.begin(generation);
         let first = Turn { generation, head: state.facts.encode() };
@@ -300,6 +301,15 @@ impl SledStore {
         }
         self.state.apply(change);
     }
+}
+
+/// What the journals say, one after the other.
+fn replay(journals: &[JournalDir]) -> Result<State, StoreError> {
+    let mut recovered = None;
+    for journal in journals {
+        journal::replay(journal, &mut recovered)?;
+    }
+    Ok(recovered.unwrap_or_else(|| State { facts: Facts::new(random()), ..State::default() }))
 }
 
 /// `std` seeds its hash maps from the operating system; a store's name needs no more than that.
