@@ -23,6 +23,11 @@ use crate::spans::{Measured, Spans};
 /// A group takes no further batch beyond this.
 const GROUP_BYTES: usize = 1 << 20;
 
+/// A group of that many batches comes from many clients at once. Then the next one is given a moment to gather: each sync costs
+/// processor time that the clients need as well, and one who is alone never waits.
+const CROWD: usize = 8;
+const GATHER: Duration = Duration::from_millis(1);
+
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Whoever is refused is told to come again after a second.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -180,11 +185,12 @@ impl<F: Fn(Result<Ticket, StoreError>)> Work<F> {
 
     /// Writes the batches at the front of the queue as one.
     fn group(&mut self, queue: &mut VecDeque<Order>, inbox: &Receiver<Order>) -> bool {
-        let (mut last, mut group) = (0, Vec::new());
+        let (mut last, mut batches, mut group) = (0, 0, Vec::new());
         while let Some(Order::Batch { ticket, stream }) =
             queue.pop_front_if(|order| matches!(order, Order::Batch { .. }))
         {
             last = ticket;
+            batches += 1;
             if group.is_empty() {
                 group = stream;
             } else {
@@ -201,6 +207,10 @@ impl<F: Fn(Result<Ticket, StoreError>)> Work<F> {
             self.shared.flushes.lock().unwrap_or_else(PoisonError::into_inner).record(took);
             self.shared.durable.store(last, Ordering::Release);
             (self.on_durable)(Ok(last));
+            // More than that wait already if the disk is what holds up.
+            if batches >= CROWD && queue.is_empty() {
+                std::thread::sleep(GATHER);
+            }
         }
         done
     }
