@@ -392,6 +392,13 @@ impl<S: Store> Core<S> {
                 lane.line_mut(to.queue).insert(to.place);
                 self.dirty.insert(lane.route);
             }
+        } else if !self.flights.contains_key(&record.seq)
+            && !self.calls.is_out(record.seq)
+            && let Some(lane) = self.lanes.get_mut(to.lane)
+        {
+            // It comes back to where it left from: to be tried again within the same millisecond.
+            lane.line_mut(to.queue).show(to.place);
+            self.dirty.insert(lane.route);
         }
         batch.touched.insert(record.identity.clone());
         let mut stored = Box::new(record.clone());

@@ -14,6 +14,7 @@ mod access;
 mod batch;
 mod books;
 mod change;
+mod chaos;
 mod check;
 mod conflict;
 mod crash;
