@@ -144,6 +144,13 @@ pub struct Attempts {
     pub lateness: Option<Duration>,
 }
 
+impl Attempts {
+    /// An attempt was made and came to something, if only to a failure: the lane did not turn it back.
+    pub fn made(&self) -> bool {
+        self.count > 0 || self.failures > 0
+    }
+}
+
 /// Evidence that can't be acted on before an attempt is back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Seen {

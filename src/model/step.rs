@@ -243,7 +243,7 @@ fn due(record: &mut Record, maybe_attempted: bool, moot: bool, input: Input<'_>)
         return settle(record, Outcome::Moot, input);
     }
     // A message that was never tried gets its one attempt however late: that is what "missed" deadlines are owed.
-    if record.attempts.count > 0 && out_of_time(record, input.now, input) {
+    if record.attempts.made() && out_of_time(record, input.now, input) {
         return settle(record, Outcome::Failed, input);
     }
     if record.attempts.lateness.is_none() {
@@ -329,8 +329,11 @@ fn answered(record: &mut Record, answer: &Answer, input: Input<'_>) -> Step {
     if matches!(answer, Answer::Lost(_)) {
         record.attempts.unknown = true;
     }
-    // The lane is at fault, not the message: the attempt is not counted.
-    if matches!(answer, Answer::TooManyRequests(_) | Answer::Unauthorized(_) | Answer::Forbidden(_)) {
+    // The lane is at fault, or the way to the platform, and not the message: the attempt is not counted.
+    if matches!(
+        answer,
+        Answer::TooManyRequests(_) | Answer::Unauthorized(_) | Answer::Forbidden(_) | Answer::NotSent(_)
+    ) {
         record.attempts.count -= 1;
     }
     if let Some(step) = by_what_was_seen(record, input) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use rstest::rstest;
 
+use super::ledger::{self, Cell};
 use super::record::TRAIL_MAX;
 use super::*;
 
@@ -515,6 +516,16 @@ fn a_message_is_never_failed_for_its_lanes_troubles_only_for_waiting_too_long() 
         assert_eq!(life.record.attempts.count, 0);
         assert_eq!(life.takes(DUE), "in flight, attempt");
     }
+}
+
+#[test]
+fn what_never_reached_the_platform_counts_as_a_try_and_not_as_a_delete() {
+    let mut life = Life::in_stage("waiting");
+    assert_eq!((life.record.attempts.count, life.record.attempts.failures), (0, 1));
+    let step = life.step(Event::Delivered);
+    let counts = ledger::entries(None, &life.record, &step, life.now);
+    let tells = [Cell::ATTEMPTS, Cell::RACED, Cell::AVOIDED].map(|cell| counts.get(cell));
+    assert_eq!(tells, [0, 0, 1], "no DELETE crossed this delivery");
 }
 
 #[test]
