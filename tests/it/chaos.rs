@@ -84,8 +84,9 @@ fn weather(rng: &mut Rng) -> Options {
             // These cost everybody seconds.
             FaultKind::Forbidden | FaultKind::Unauthorized | FaultKind::HugeBody => 1.0,
             FaultKind::TtlRevokeFailed => 60.0,
-            FaultKind::DeliveredAfterRevoke | FaultKind::LoseAnswer => 30.0,
-            _ => 4.0,
+            FaultKind::DeliveredAfterRevoke => 40.0,
+            FaultKind::LoseAnswer => 15.0,
+            _ => 3.0,
         };
         Chance { fault: kind.into(), percent: percent(most) }
     };

@@ -39,5 +39,6 @@ mod stop;
 mod table;
 mod transfer;
 mod two_daemons;
+mod unsubscribe;
 mod webhook;
 mod webhook_tee;
