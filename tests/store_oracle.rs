@@ -20,6 +20,7 @@ fn comparable(mut snapshot: Snapshot) -> Snapshot {
     snapshot.fences.sort();
     snapshot.acked.sort();
     snapshot.early.sort_by(|a, b| a.identity.cmp(&b.identity));
+    snapshot.subscriptions.sort_by(|a, b| (&a.agent, a.phone).cmp(&(&b.agent, b.phone)));
     snapshot.counts.sort();
     snapshot.holds.sort();
     snapshot.recalls.sort_by_key(|recall| recall.id);

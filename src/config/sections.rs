@@ -376,6 +376,8 @@ pub struct Retention {
     pub early_events: Duration,
     /// How many of those, at most.
     pub early_events_max: usize,
+    /// Phones that have unsubscribed, at most; then those go that did so first.
+    pub unsubscribed_max: usize,
 }
 
 impl Retention {
@@ -385,6 +387,7 @@ impl Retention {
             outcomes: size(section.get("outcomes", Count(1_000_000))),
             early_events: section.get("early_events", Duration::from_secs(3600)),
             early_events_max: size(section.get("early_events_max", Count(100_000))),
+            unsubscribed_max: size(section.get("unsubscribed_max", Count(100_000))),
         }
     }
 }

@@ -204,6 +204,7 @@ fn told(note: &NoteView, sent: Timestamp, here: &Here) -> String {
         What::Released => "the hold was released".to_owned(),
         What::Decided => format!("its SMS was decided on: {detail}"),
         What::Taken => "its fallback hook took the SMS".to_owned(),
+        What::Unsubscribed => "its user wants no promotions any more, by SMS neither".to_owned(),
         What::CallFailed => format!("its fallback hook did not take the SMS, the last time: {detail}"),
         What::Amended => format!("its outcome was wrong ({}), and is amended", detail.to_lowercase()),
     }

@@ -68,6 +68,10 @@ fn facts(view: &StatusView, here: &Here) -> Option<String> {
             format!("{}, kept until their message is registered", show::count(view.early_events as u64)),
         );
     }
+    if view.unsubscribed > 0 {
+        let phones = show::count(view.unsubscribed as u64);
+        fact("unsubscribed", format!("{phones} phones, which get no SMS in place of promotions"));
+    }
     if view.lost_outcomes > 0 {
         fact("lost", format!("{} outcomes removed that nobody acknowledged", show::count(view.lost_outcomes)));
     }

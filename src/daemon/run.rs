@@ -314,6 +314,7 @@ pub(super) fn tuning(config: &Config, hash: &str) -> Tuning {
         outcomes_max: retention.outcomes as u64,
         early_for: retention.early_events,
         early_max: retention.early_events_max,
+        unsubscribed_max: retention.unsubscribed_max,
     };
     Tuning { policies: config.policies().clone(), settings, config_hash: hash.into() }
 }

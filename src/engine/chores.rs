@@ -30,7 +30,7 @@ impl<S: Store> Core<S> {
             self.effects.push(Effect::Arm(CHORES, STORE_AGAIN));
             return;
         }
-        let strides = [self.count_on(), self.look_on(now.wall), self.sift(now.wall)];
+        let strides = [self.count_on(), self.look_on(now.wall), self.sift(now.wall), self.sweep(now.wall)];
         let waits = strides.into_iter().filter_map(|stride| match stride {
             Ok(more) => more.then_some(Duration::ZERO),
             Err(error) => {

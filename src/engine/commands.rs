@@ -22,6 +22,10 @@ impl<S: Store> Core<S> {
                 Ok(effects) => self.reply_when_durable(reply, effects),
                 Err(refusal) => drop(reply.send(Err(refusal))),
             },
+            Command::Subscription(said, reply) => {
+                let effect = self.listen(said, now.wall);
+                self.reply_when_durable(reply, effect);
+            }
             Command::Act(identity, verb, reply) => match self.act(&identity, verb, now.wall) {
                 Ok(described) => self.reply_when_durable(reply, described),
                 Err(refusal) => drop(reply.send(Err(refusal))),

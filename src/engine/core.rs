@@ -22,6 +22,7 @@ use super::lanes::{Lanes, with_rule_of};
 use super::pace::{Pace, PaceLimits};
 use super::recall::Recalls;
 use super::retune::Tuning;
+use super::subscriptions::Subscriptions;
 use crate::clock::Now;
 use crate::fallback::Granted;
 use crate::model::ledger::{self, Hour, Ledger};
@@ -50,6 +51,8 @@ pub struct Settings {
     pub early_for: Duration,
     /// How much evidence may wait.
     pub early_max: usize,
+    /// How many phones are remembered that have unsubscribed.
+    pub unsubscribed_max: usize,
 }
 
 impl Default for Settings {
@@ -61,6 +64,7 @@ impl Default for Settings {
             outcomes_max: 1_000_000,
             early_for: Duration::from_secs(3600),
             early_max: 100_000,
+            unsubscribed_max: 100_000,
         }
     }
 }
@@ -145,6 +149,7 @@ pub(super) struct Core<S> {
     /// Routes that something happened to since they were last looked at.
     pub dirty: BTreeSet<usize>,
     pub early: EarlyEvents,
+    pub subscriptions: Subscriptions,
     /// What became of messages, in numbers.
     pub ledger: Ledger,
     pub holds: Holds,
@@ -214,6 +219,7 @@ impl<S: Store> Core<S> {
             calls: Calls::default(),
             dirty: BTreeSet::new(),
             early: EarlyEvents::recover(&snapshot.early),
+            subscriptions: Subscriptions::recover(snapshot),
             ledger: snapshot.ledger.clone(),
             holds: Holds::recover(snapshot),
             recalls: Recalls::recover(snapshot),
@@ -363,8 +369,10 @@ impl<S: Store> Core<S> {
         let Some(lane) = self.lanes.get(record.lane) else { unreachable!("every record stands in a lane we know") };
         let policy = Arc::clone(&lane.policy);
         let (use_case, grant) = (lane.spec.use_case.clone(), record.grant);
+        let unsubscribed = self.is_unsubscribed(&lane.spec, record.phone);
         let (grant_acked, held_until) = (self.is_acked(record), self.held_until(record));
-        let input = model::step::Input { policy: &policy, now, random: self.random.u64(..), grant_acked, held_until };
+        let random = self.random.u64(..);
+        let input = model::step::Input { policy: &policy, now, random, grant_acked, unsubscribed, held_until };
         let step = model::step(record, event, input);
         if step.changed {
             batch.book(now, &use_case, ledger::entries(grant, record, &step, now).iter());
@@ -392,6 +400,13 @@ impl<S: Store> Core<S> {
                 lane.line_mut(to.queue).insert(to.place);
                 self.dirty.insert(lane.route);
             }
+        } else if !self.flights.contains_key(&record.seq)
+            && !self.calls.is_out(record.seq)
+            && let Some(lane) = self.lanes.get_mut(to.lane)
+        {
+            // It comes back to where it left from: to be tried again within the same millisecond.
+            lane.line_mut(to.queue).show(to.place);
+            self.dirty.insert(lane.route);
         }
         batch.touched.insert(record.identity.clone());
         let mut stored = Box::new(record.clone());

@@ -368,7 +368,7 @@ impl<S: Store> Core<S> {
         let mut batch = Batch::default();
         for (position, patience) in stuck {
             match self.read(position) {
-                Ok(Some(record)) if record.attempts.count == 0 && rested <= patience => {}
+                Ok(Some(record)) if !record.attempts.made() && rested <= patience => {}
                 Ok(Some(mut record)) => {
                     if !self.put_aside(&mut record, position, now.wall, &mut batch) {
                         self.advance(&mut record, position, Event::Stuck, now.wall, &mut batch);

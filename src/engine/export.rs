@@ -14,7 +14,7 @@ use std::sync::{Arc, Weak};
 use super::core::Core;
 use super::handle::{Command, Handle, Refusal, RefusalKind};
 use super::retune::Tuning;
-use crate::model::{AgentId, LaneId, LaneSpec, Place, Position, Queue, Record, Timestamp, What};
+use crate::model::{AgentId, LaneId, LaneSpec, Place, Position, Queue, Record, Subscription, Timestamp, What};
 use crate::store::{Change, Cursor, EarlyEvent, Entry, Snapshot, Store, StoreError};
 
 /// Items of one slice: some milliseconds of the engine's time where the store's cache is cold.
@@ -53,6 +53,8 @@ pub enum ExportItem {
     Acked(AgentId, Cursor),
     /// Evidence that waits for its message.
     Early(EarlyEvent),
+    /// What a user said last of an agent's promotions.
+    Subscription(Subscription),
     /// A message, and the lane it stands in.
     Message(Box<Record>, LaneSpec),
 }
@@ -64,6 +66,7 @@ impl ExportItem {
             Self::Outcome(_, entry) => &entry.identity.agent,
             Self::Acked(agent, _) => agent,
             Self::Early(event) => &event.identity.agent,
+            Self::Subscription(subscription) => &subscription.agent,
             Self::Message(record, _) => &record.identity.agent,
         }
     }
@@ -114,11 +117,12 @@ impl<S: Store> Core<S> {
         let log = LogSpan { store_id: self.store_id, after, last: self.last_cursor };
         let acked = self.acked.iter().map(|(agent, cursor)| ExportItem::Acked(agent.clone(), *cursor));
         let early = self.early.iter().cloned().map(ExportItem::Early);
+        let subscriptions = self.subscriptions.iter().cloned().map(ExportItem::Subscription);
         self.export = Some(Export {
             lease,
             at: now,
             log,
-            others: acked.chain(early).collect(),
+            others: acked.chain(early).chain(subscriptions).collect(),
             next_seq: self.next_seq,
             passed: Position { lane: LaneId(0), queue: Queue::Anchor, place: BEGINNING },
             changed: HashSet::new(),

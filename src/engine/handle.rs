@@ -99,11 +99,24 @@ pub enum EvidenceKind {
     TtlFailed(Box<str>),
 }
 
+/// What a user said of an agent's promotions.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Said {
+    /// To whom.
+    pub agent: AgentId,
+    /// On which handset.
+    pub phone: Phone,
+    /// `UNSUBSCRIBE`, and not `SUBSCRIBE`.
+    pub ended: bool,
+    /// When, by the handset's clock.
+    pub at: Option<Timestamp>,
+}
+
 /// What evidence did.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum EvidenceEffect {
-    /// It moved its message on.
+    /// It moved its message on, or was news of its phone.
     Applied,
     /// It told nothing new.
     Duplicate,
@@ -265,6 +278,8 @@ pub struct Status {
     pub lost_outcomes: u64,
     /// Evidence that waits for its message.
     pub early_events: usize,
+    /// Phones that want no promotions any more, by agent.
+    pub unsubscribed: usize,
     /// The holds in force.
     pub holds: Vec<HoldStatus>,
     /// The hooks that grants are handed to.
@@ -422,6 +437,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 pub(super) enum Command {
     Register(Vec<Draft>, Reply<Vec<Result<Registered, Refusal>>>),
     Evidence(Vec<Evidence>, Reply<Vec<EvidenceEffect>>),
+    Subscription(Said, Reply<EvidenceEffect>),
     Act(Identity, Verb, Reply<Described>),
     Get(Identity, Reply<Described>),
     List { filter: Filter, limit: usize, after: Option<String>, reply: Reply<Page> },

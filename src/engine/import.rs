@@ -40,7 +40,7 @@ impl<S: Store> Core<S> {
             let told = match &item {
                 ExportItem::Message(record, _) => record.grant.is_some(),
                 ExportItem::Outcome(..) | ExportItem::Acked(..) => true,
-                ExportItem::Early(_) => false,
+                ExportItem::Early(_) | ExportItem::Subscription(_) => false,
             };
             if told && !same_log {
                 results.push(Err(foreign_log()));
@@ -67,6 +67,13 @@ impl<S: Store> Core<S> {
                     let effects = self.learn(vec![evidence::of_early(event)], now);
                     effects.map(|effects| match effects[..] {
                         [EvidenceEffect::Duplicate] => Imported::Known,
+                        _ => Imported::New,
+                    })
+                }
+                ExportItem::Subscription(subscription) => {
+                    self.commit(std::mem::take(&mut batch));
+                    Ok(match self.hear(subscription) {
+                        EvidenceEffect::Duplicate => Imported::Known,
                         _ => Imported::New,
                     })
                 }

@@ -62,6 +62,11 @@ impl Line {
     pub(super) fn insert(&mut self, place: Place) {
         self.count += 1;
         self.tally.insert(place);
+        self.show(place);
+    }
+
+    /// What stands here is to be picked, once it is due.
+    pub(super) fn show(&mut self, place: Place) {
         if self.complete || self.loaded_to.is_some_and(|last| place <= last) {
             self.near.insert(place);
             if self.near.len() > WINDOW_MAX {

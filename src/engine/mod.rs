@@ -43,6 +43,9 @@ mod register;
 mod retune;
 #[cfg(test)]
 mod retune_tests;
+mod subscriptions;
+#[cfg(test)]
+mod subscriptions_tests;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -72,8 +75,8 @@ pub use self::counters::Counters;
 pub use self::export::{ExportHead, ExportItem, ExportLease, ExportSlice, LogSpan, export_store};
 pub use self::handle::{
     CallsStatus, Described, Draft, Evidence, EvidenceEffect, EvidenceKind, Explained, Filter, Forecast, Handle, Load,
-    OnConflict, Outcomes, Own, Page, Plan, PlannedUseCase, Refusal, RefusalKind, Registered, RouteStatus, StateKind,
-    Status, Verb,
+    OnConflict, Outcomes, Own, Page, Plan, PlannedUseCase, Refusal, RefusalKind, Registered, RouteStatus, Said,
+    StateKind, Status, Verb,
 };
 pub use self::hold::{HoldStatus, Which};
 pub use self::import::Imported;

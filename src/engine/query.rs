@@ -192,6 +192,7 @@ impl<S: Store> Core<S> {
             last_cursor: self.durable_cursor,
             lost_outcomes: self.lost_outcomes,
             early_events: early,
+            unsubscribed: self.subscriptions.ended(agents),
             holds: self.holds(),
             config_hash: self.config_hash.clone(),
             use_cases: self.policies.iter().map(|(name, _)| name.clone()).collect(),

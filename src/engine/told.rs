@@ -61,6 +61,9 @@ impl<S: Store> Core<S> {
                     let after = human(now.since(settled_at));
                     Some(format!("arrived {after} after its DELETE would have left").into())
                 }
+                _ if record.trail.last().is_some_and(|last| last.what == model::What::Unsubscribed) => {
+                    Some("no SMS: its user wants no promotions any more (UNSUBSCRIBE)".into())
+                }
                 _ => None,
             },
         };

@@ -395,3 +395,16 @@ fn a_grant_held_back_goes_when_its_message_turns_out_delivered_whatever_was_ackn
     let given = rig.ask(|reply| Command::Act(identity("m"), Verb::Decide(true), reply)).try_recv().unwrap();
     assert!(given.is_err(), "an SMS for what the handset shows");
 }
+
+#[test]
+fn a_message_that_is_turned_back_twice_within_a_millisecond_is_tried_again() {
+    let mut rig = Rig::new();
+    rig.register(draft("m", "otp"));
+    rig.pass(SECOND * 600);
+    for _ in 0..4 {
+        assert_eq!(rig.out.len(), 1);
+        rig.answer(Answer::TooManyRequests(None));
+    }
+    rig.answer(Answer::Revoked);
+    assert!(matches!(rig.state("m"), State::Settling { .. }));
+}

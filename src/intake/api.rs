@@ -380,18 +380,18 @@ async fn event(State(Shared { gate, .. }): State<Shared>, scope: Scope, headers:
     let body = read_body(body, gate.limits.request_bytes).await?;
     let signature = headers.get("x-goog-signature").map(|value| value.to_str().unwrap_or_default());
     let setup = Arc::clone(&gate.pushes.borrow());
-    let evidence = match events::read(&body, signature, &setup.tokens) {
-        Ok(evidence) => evidence,
+    let heard = match events::read(&body, signature, &setup.tokens) {
+        Ok(heard) => heard,
         Err(Unacceptable::Malformed(refusal)) => return Err(refusal.into()),
         Err(Unacceptable::WrongSignature) => {
             let words = "the signature is not one of this data under any of the client tokens in [webhook]";
             return Err(error(401, "UNAUTHENTICATED", words));
         }
     };
-    let effect = match evidence {
-        Some(evidence) => {
-            scope.admit(&evidence.identity.agent)?;
-            gate.engine.evidence(vec![evidence]).await?.pop().unwrap_or(EvidenceEffect::Ignored)
+    let effect = match heard {
+        Some(heard) => {
+            scope.admit(heard.agent())?;
+            heard.tell(&gate.engine).await?
         }
         None => EvidenceEffect::Ignored,
     };
@@ -501,6 +501,7 @@ async fn status(State(Shared { gate, .. }): State<Shared>, scope: Scope) -> Answ
         last_cursor: status.last_cursor.to_string(),
         lost_outcomes: status.lost_outcomes,
         early_events: status.early_events,
+        unsubscribed: status.unsubscribed,
         holds: holds::shown(&scope, status.holds),
         store_error: status.store_error,
         store: Some(status.store.into()).filter(|_| whole),

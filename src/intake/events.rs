@@ -8,8 +8,8 @@ use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 
 use super::signature::ClientTokens;
-use crate::engine::{Evidence, EvidenceKind, Refusal};
-use crate::model::{AgentId, Identity, MessageId, Phone};
+use crate::engine::{Evidence, EvidenceEffect, EvidenceKind, Handle, Refusal, Said};
+use crate::model::{AgentId, Identity, MessageId, Phone, Timestamp};
 
 /// A push as the platform sends it. Only `message.data` is signed; everything around it may say anything.
 #[derive(Deserialize)]
@@ -43,6 +43,36 @@ struct PlatformEvent {
     agent_id: Option<String>,
     sender_phone_number: Option<String>,
     phone_number: Option<String>,
+    send_time: Option<String>,
+}
+
+/// What an event says to us.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Heard {
+    /// Something of a message.
+    Evidence(Evidence),
+    /// Something of a phone.
+    Said(Said),
+}
+
+impl Heard {
+    /// Whose message it is about, or whose promotions.
+    pub(super) fn agent(&self) -> &AgentId {
+        match self {
+            Self::Evidence(evidence) => &evidence.identity.agent,
+            Self::Said(said) => &said.agent,
+        }
+    }
+
+    /// Tells the engine; answered when it is on disk.
+    pub(super) async fn tell(self, engine: &Handle) -> Result<EvidenceEffect, Refusal> {
+        match self {
+            Self::Evidence(evidence) => {
+                Ok(engine.evidence(vec![evidence]).await?.pop().unwrap_or(EvidenceEffect::Ignored))
+            }
+            Self::Said(said) => engine.subscription(said).await,
+        }
+    }
 }
 
 /// Why an event is not accepted.
@@ -54,15 +84,11 @@ pub(super) enum Unacceptable {
     WrongSignature,
 }
 
-/// Reads an event, alone or in its envelope. `None` for one that is not about a message of ours.
+/// Reads an event, alone or in its envelope. `None` for one that says nothing to us.
 ///
 /// # Errors
 /// [`Unacceptable`]: the body is no event, or its signature is not one of its data.
-pub(super) fn read(
-    body: &[u8],
-    signature: Option<&str>,
-    tokens: &ClientTokens,
-) -> Result<Option<Evidence>, Unacceptable> {
+pub(super) fn read(body: &[u8], signature: Option<&str>, tokens: &ClientTokens) -> Result<Option<Heard>, Unacceptable> {
     let malformed = |message: String| Unacceptable::Malformed(Refusal::invalid("message", message));
     let data = match serde_json::from_slice::<Envelope>(body) {
         Ok(envelope) => envelope.message.decode().map_err(Unacceptable::Malformed)?,
@@ -81,15 +107,15 @@ pub(super) fn read(
     if empty && event.sender_phone_number.is_none() && event.phone_number.is_none() {
         return Err(malformed("neither an event nor the platform's envelope of one".to_owned()));
     }
-    Ok(evidence(event))
+    Ok(heard(event))
 }
 
-/// What authentic data says about a message of ours, if it says anything.
-pub(super) fn of_data(data: &[u8]) -> Option<Evidence> {
-    serde_json::from_slice(data).ok().and_then(evidence)
+/// What authentic data says to us, if it says anything.
+pub(super) fn of_data(data: &[u8]) -> Option<Heard> {
+    serde_json::from_slice(data).ok().and_then(heard)
 }
 
-fn evidence(event: PlatformEvent) -> Option<Evidence> {
+fn heard(event: PlatformEvent) -> Option<Heard> {
     let name = event.event_type?;
     // A server event names the handset as phoneNumber, a user event as senderPhoneNumber.
     let (phone, from_server) = match (event.phone_number, event.sender_phone_number) {
@@ -97,7 +123,12 @@ fn evidence(event: PlatformEvent) -> Option<Evidence> {
         (None, Some(phone)) => (phone, false),
         (None, None) => return None,
     };
+    let (agent, phone) = (AgentId::new(&event.agent_id?).ok()?, Phone::new(&phone).ok()?);
     let kind = match name.as_str() {
+        "SUBSCRIBE" | "UNSUBSCRIBE" => {
+            let at = event.send_time.and_then(|time| Timestamp::parse(&time).ok());
+            return Some(Heard::Said(Said { agent, phone, ended: name == "UNSUBSCRIBE", at }));
+        }
         "DELIVERED" => EvidenceKind::Delivered,
         "READ" => EvidenceKind::Read,
         "TTL_EXPIRATION_REVOKED" => EvidenceKind::TtlRevoked,
@@ -107,17 +138,23 @@ fn evidence(event: PlatformEvent) -> Option<Evidence> {
         }
         _ => return None,
     };
-    let identity =
-        Identity { agent: AgentId::new(&event.agent_id?).ok()?, message_id: MessageId::new(&event.message_id?).ok()? };
-    Some(Evidence { identity, phone: Phone::new(&phone).ok()?, kind })
+    let identity = Identity { agent, message_id: MessageId::new(&event.message_id?).ok()? };
+    Some(Heard::Evidence(Evidence { identity, phone, kind }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn of(event: &str) -> Option<Evidence> {
+    fn heard(event: &str) -> Option<Heard> {
         read(event.as_bytes(), None, &ClientTokens::default()).unwrap()
+    }
+
+    fn of(event: &str) -> Option<Evidence> {
+        match heard(event)? {
+            Heard::Evidence(evidence) => Some(evidence),
+            Heard::Said(said) => panic!("{said:?}"),
+        }
     }
 
     #[test]
@@ -142,6 +179,24 @@ mod tests {
         assert_eq!(of(user), None);
         let text = r#"{"senderPhoneNumber":"+12223334444","text":"hi","messageId":"theirs","agentId":"bot"}"#;
         assert_eq!(of(text), None);
+    }
+
+    #[test]
+    fn what_a_user_says_of_promotions_names_an_agent_and_a_phone_and_no_message() {
+        let of = |kind: &str, more: &str| {
+            heard(&format!(
+                r#"{{"senderPhoneNumber":"+12223334444","eventType":"{kind}","agentId":"bot@rbm.goog"{more}}}"#
+            ))
+        };
+        let said = Said {
+            agent: AgentId::new("bot").unwrap(),
+            phone: Phone::new("+12223334444").unwrap(),
+            ended: true,
+            at: Some(Timestamp::parse("2026-11-22T17:00:00Z").unwrap()),
+        };
+        assert_eq!(of("UNSUBSCRIBE", r#","sendTime":"2026-11-22T17:00:00Z""#), Some(Heard::Said(said.clone())));
+        let again = Heard::Said(Said { ended: false, at: None, ..said });
+        assert_eq!(of("SUBSCRIBE", r#","sendTime":"yesterday""#), Some(again));
     }
 
     #[test]

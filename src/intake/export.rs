@@ -1,7 +1,7 @@
 //! An export, as lines: written by the daemon, or by `revoked export` where none runs, and read by `revokectl import`.
 //!
 //! One JSON object a line, with one key that says what it is: first `revokedExport`, the header; then, in this order,
-//! `outcome`, `acked`, `early`, `message`, as many as there are; last `end`, the trailer, without which a file is cut off.
+//! `outcome`, `acked`, `early`, `subscription`, `message`, as many as there are; last `end`, the trailer, without which a file is cut off.
 //! Outcomes come before the messages whose grants they told.
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::wire::{AckView, NoteView, OutcomeView, optional_duration, raw};
 use crate::engine::{ExportHead, ExportItem, LogSpan, Refusal, StateKind};
 use crate::model::{
     AgentId, Attempts, Belief, Call, Grant, GrantState, Identity, LaneId, LaneSpec, MessageId, Note, Outcome, Phone,
-    Record, Region, Seen, State, Timestamp, TrafficType, UseCase,
+    Record, Region, Seen, State, Subscription, Timestamp, TrafficType, UseCase,
 };
 use crate::store::{EarlyEvent, EarlyKind, Entry, EntryKind};
 
@@ -32,6 +32,8 @@ pub enum Line {
     Acked(AckView),
     /// An event that came before its message.
     Early(EarlyView),
+    /// What a user said last of an agent's promotions.
+    Subscription(SubscriptionView),
     /// A message.
     Message(Box<ExportedMessage>),
     /// The last.
@@ -68,6 +70,9 @@ pub struct TrailerView {
     pub acked: u64,
     /// Early events.
     pub early: u64,
+    /// What users said of promotions.
+    #[serde(default)]
+    pub subscriptions: u64,
     /// Messages.
     pub messages: u64,
 }
@@ -81,6 +86,18 @@ pub struct EarlyView {
     phone: String,
     at: Timestamp,
     kind: EarlyKind,
+}
+
+/// What a user said last of an agent's promotions.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SubscriptionView {
+    agent_id: AgentId,
+    phone: String,
+    /// `UNSUBSCRIBE`, and not `SUBSCRIBE`.
+    ended: bool,
+    said: Timestamp,
+    heard: Timestamp,
 }
 
 /// A message with everything that is kept of it; unlike [`MessageView`](super::wire::MessageView), nothing that follows from
@@ -220,6 +237,10 @@ impl TrailerView {
                 let Identity { agent: agent_id, message_id } = identity;
                 Line::Early(EarlyView { agent_id, message_id, phone: phone.reveal(), at, kind })
             }
+            ExportItem::Subscription(Subscription { agent, phone, ended, said, heard }) => {
+                self.subscriptions += 1;
+                Line::Subscription(SubscriptionView { agent_id: agent, phone: phone.reveal(), ended, said, heard })
+            }
             ExportItem::Message(record, lane) => {
                 self.messages += 1;
                 Line::Message(Box::new(exported(*record, lane)))
@@ -244,6 +265,9 @@ impl Line {
             Self::Early(EarlyView { agent_id, message_id, phone: number, at, kind }) => {
                 let identity = Identity { agent: agent_id, message_id };
                 ExportItem::Early(EarlyEvent { identity, phone: phone(&number)?, at, kind })
+            }
+            Self::Subscription(SubscriptionView { agent_id: agent, phone: number, ended, said, heard }) => {
+                ExportItem::Subscription(Subscription { agent, phone: phone(&number)?, ended, said, heard })
             }
             Self::Message(message) => message.item()?,
         }))

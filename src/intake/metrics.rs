@@ -144,6 +144,8 @@ fn messages(all: &mut Exposition, status: &Status) {
     }
     let help = "Events that wait for the registration of their message.";
     all.one("revoked_early_events", Kind::Gauge, help, status.early_events);
+    let help = "Phones that have unsubscribed from an agent, for whose promotions no SMS is granted.";
+    all.one("revoked_unsubscribed", Kind::Gauge, help, status.unsubscribed);
     all.one("revoked_holds", Kind::Gauge, "Holds in force.", status.holds.len());
     let help = "The number of the last entry in the outcome log.";
     all.one("revoked_outcomes_cursor", Kind::Gauge, help, status.last_cursor);

@@ -378,6 +378,9 @@ pub struct StatusView {
     pub lost_outcomes: u64,
     /// Events that wait for their message.
     pub early_events: usize,
+    /// Phones that want no promotions any more, by agent.
+    #[serde(default)]
+    pub unsubscribed: usize,
     /// The holds in force.
     #[serde(default)]
     pub holds: Vec<HoldView>,

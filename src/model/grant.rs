@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use super::record::What;
+use super::record::{State, What};
 use super::step::{DUPLICATE, REFUSED, STORED};
 use super::{Input, OnUnknown, Outcome, Record, Report, Step, Timestamp, retry};
 
@@ -81,6 +81,9 @@ pub(super) fn call_due(record: &mut Record, input: Input<'_>) -> Step {
     let Some(grant) = record.grant.as_mut().filter(|grant| grant.state == GrantState::Offered) else {
         return DUPLICATE;
     };
+    if input.unsubscribed {
+        return unsubscribed(record, input);
+    }
     if input.now <= grant.until {
         return DUPLICATE;
     }
@@ -118,7 +121,10 @@ pub(super) fn called(record: &mut Record, called: &Called, input: Input<'_>) -> 
 }
 
 /// There is no hook any more: the grant is its agent's again, who is told of it anew. It was told before that a hook has it.
-pub(super) fn handed_back(record: &mut Record) -> Step {
+pub(super) fn handed_back(record: &mut Record, input: Input<'_>) -> Step {
+    if input.unsubscribed {
+        return unsubscribed(record, input);
+    }
     let offered = record.grant.as_mut().filter(|grant| grant.state == GrantState::Offered);
     match offered.and_then(|grant| grant.call.take()) {
         Some(_) => Step { report: Some(Report::Granted), ..STORED },
@@ -126,10 +132,24 @@ pub(super) fn handed_back(record: &mut Record) -> Step {
     }
 }
 
+/// Its user wants no promotions any more: a grant that nobody took note of is taken back.
+pub(super) fn unsubscribed(record: &mut Record, input: Input<'_>) -> Step {
+    let (State::Settled { outcome, .. }, Some(grant)) = (record.state, &mut record.grant) else { return DUPLICATE };
+    let report = match grant.state {
+        _ if !input.unsubscribed => return DUPLICATE,
+        GrantState::Offered if !input.grant_acked => Some(Report::Amended(outcome)),
+        GrantState::Held => None,
+        GrantState::Offered | GrantState::Withdrawn | GrantState::Void | GrantState::Taken => return DUPLICATE,
+    };
+    grant.state = GrantState::Withdrawn;
+    record.note(input.now, What::Unsubscribed, None);
+    Step { report, ..STORED }
+}
+
 /// Somebody decides on a grant that was held back.
 pub(super) fn decide(record: &mut Record, give: bool, input: Input<'_>) -> Step {
     let Some(grant) = record.grant.as_mut().filter(|grant| grant.state == GrantState::Held) else { return REFUSED };
-    if !give {
+    if !give || input.unsubscribed {
         grant.state = GrantState::Withdrawn;
     } else if input.now > grant.until {
         grant.state = GrantState::Void;
@@ -141,6 +161,7 @@ pub(super) fn decide(record: &mut Record, give: bool, input: Input<'_>) -> Step 
     let words = match (give, given) {
         (false, _) => "dropped",
         (true, true) => "granted",
+        (true, false) if input.unsubscribed => "granted, and taken back: its user wants no promotions any more",
         (true, false) => "granted too late to be of use",
     };
     record.note(input.now, What::Decided, Some(words.to_owned()));

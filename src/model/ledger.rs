@@ -229,7 +229,7 @@ pub fn entries(before: Option<Grant>, record: &Record, step: &Step, now: Timesta
         counts.add(grant_cell(grant.state), 1);
     }
     let State::Settled { outcome, .. } = record.state else { return counts };
-    let tried = record.attempts.lateness.is_some() || record.attempts.unknown;
+    let tried = record.attempts.count > 0 || record.attempts.unknown;
     match step.report {
         Some(Report::Settled) => {
             counts.add(Cell::settled(outcome), 1);

@@ -22,6 +22,7 @@ pub mod selector;
 pub mod step;
 #[cfg(test)]
 mod step_tests;
+pub mod subscription;
 pub mod time;
 
 pub use agents::Agents;
@@ -36,4 +37,5 @@ pub use recall::Recall;
 pub use record::{Attempts, Belief, Note, Outcome, Record, Seen, State, What};
 pub use selector::Selector;
 pub use step::{Answer, Event, Input, Report, Step, step};
+pub use subscription::Subscription;
 pub use time::Timestamp;

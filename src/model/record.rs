@@ -144,6 +144,13 @@ pub struct Attempts {
     pub lateness: Option<Duration>,
 }
 
+impl Attempts {
+    /// An attempt was made and came to something, if only to a failure: the lane did not turn it back.
+    pub fn made(&self) -> bool {
+        self.count > 0 || self.failures > 0
+    }
+}
+
 /// Evidence that can't be acted on before an attempt is back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Seen {
@@ -207,11 +214,13 @@ pub enum What {
     Taken = 17,
     /// A hook did not take the grant, the last time it was called: why is in the detail.
     CallFailed = 18,
+    /// No SMS goes out for it: its user wants no promotions any more.
+    Unsubscribed = 19,
 }
 
 impl What {
     /// All of them, in the order of their stored codes.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Registered,
         Self::Replaced,
         Self::Rescheduled,
@@ -231,6 +240,7 @@ impl What {
         Self::Quiet,
         Self::Taken,
         Self::CallFailed,
+        Self::Unsubscribed,
     ];
 }
 

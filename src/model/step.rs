@@ -43,6 +43,8 @@ pub enum Event {
     TtlRevoked,
     /// `TTL_EXPIRATION_REVOKE_FAILED`, or another server event about a ttl, by its name.
     TtlFailed(Box<str>),
+    /// Its user wants no promotions any more, and it has a grant.
+    Unsubscribed,
     /// The settle window is over.
     WindowEnded,
     /// Its agent takes it back.
@@ -128,6 +130,8 @@ pub struct Input<'a> {
     pub random: u64,
     /// Whether the agent has acknowledged the outcome that carried the grant.
     pub grant_acked: bool,
+    /// It is a promotion, and its user wants none any more: no SMS may stand in for it.
+    pub unsubscribed: bool,
     /// Until when a hold kept it back, or since when it is recalled: the time before does not count against it. Else the epoch.
     pub held_until: Timestamp,
 }
@@ -187,6 +191,7 @@ pub fn step(record: &mut Record, event: Event, input: Input<'_>) -> Step {
         Event::Read => delivered(record, What::Read, input),
         Event::TtlRevoked => ttl_revoked(record, input),
         Event::TtlFailed(name) => ttl_failed(record, &name, input),
+        Event::Unsubscribed => grant::unsubscribed(record, input),
         Event::WindowEnded => window_ended(record, input),
         Event::Withdraw => match record.state {
             State::Pending => {
@@ -217,7 +222,7 @@ pub fn step(record: &mut Record, event: Event, input: Input<'_>) -> Step {
         Event::Decide(give) => grant::decide(record, give, input),
         Event::CallDue => grant::call_due(record, input),
         Event::Called(called) => grant::called(record, &called, input),
-        Event::HandedBack => grant::handed_back(record),
+        Event::HandedBack => grant::handed_back(record, input),
     }
 }
 
@@ -243,7 +248,7 @@ fn due(record: &mut Record, maybe_attempted: bool, moot: bool, input: Input<'_>)
         return settle(record, Outcome::Moot, input);
     }
     // A message that was never tried gets its one attempt however late: that is what "missed" deadlines are owed.
-    if record.attempts.count > 0 && out_of_time(record, input.now, input) {
+    if record.attempts.made() && out_of_time(record, input.now, input) {
         return settle(record, Outcome::Failed, input);
     }
     if record.attempts.lateness.is_none() {
@@ -329,8 +334,11 @@ fn answered(record: &mut Record, answer: &Answer, input: Input<'_>) -> Step {
     if matches!(answer, Answer::Lost(_)) {
         record.attempts.unknown = true;
     }
-    // The lane is at fault, not the message: the attempt is not counted.
-    if matches!(answer, Answer::TooManyRequests(_) | Answer::Unauthorized(_) | Answer::Forbidden(_)) {
+    // The lane is at fault, or the way to the platform, and not the message: the attempt is not counted.
+    if matches!(
+        answer,
+        Answer::TooManyRequests(_) | Answer::Unauthorized(_) | Answer::Forbidden(_) | Answer::NotSent(_)
+    ) {
         record.attempts.count -= 1;
     }
     if let Some(step) = by_what_was_seen(record, input) {
@@ -460,7 +468,10 @@ fn settling(record: &mut Record, belief: Belief, input: Input<'_>) -> Step {
 fn settle(record: &mut Record, outcome: Outcome, input: Input<'_>) -> Step {
     record.deadline = Some(record.deadline(input.policy));
     record.held = false;
-    let grant = grant::granted(record, outcome, input);
+    let mut grant = grant::granted(record, outcome, input);
+    if input.unsubscribed && grant.take().is_some() {
+        record.note(input.now, What::Unsubscribed, None);
+    }
     if let Some(until) = grant::quiet_until(record, grant, input) {
         let belief = match outcome {
             Outcome::Revoked => Belief::Revoked,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use rstest::rstest;
 
+use super::ledger::{self, Cell};
 use super::record::TRAIL_MAX;
 use super::*;
 
@@ -24,6 +25,7 @@ struct Life {
     policy: Policy,
     now: Timestamp,
     acked: bool,
+    unsubscribed: bool,
     held_until: Timestamp,
 }
 
@@ -51,7 +53,14 @@ impl Life {
             grant: None,
             trail: vec![Note { at: sent(), what: What::Registered, detail: None }],
         };
-        Self { record, policy, now: sent().plus(MINUTE * 10), acked: false, held_until: Timestamp::EPOCH }
+        Self {
+            record,
+            policy,
+            now: sent().plus(MINUTE * 10),
+            acked: false,
+            unsubscribed: false,
+            held_until: Timestamp::EPOCH,
+        }
     }
 
     /// In the stage of that name, as `show` writes it.
@@ -82,7 +91,8 @@ impl Life {
 
     fn step(&mut self, event: Event) -> Step {
         let (policy, now, held_until) = (&self.policy, self.now, self.held_until);
-        step(&mut self.record, event, Input { policy, now, random: u64::MAX / 2, grant_acked: self.acked, held_until })
+        let (random, grant_acked, unsubscribed) = (u64::MAX / 2, self.acked, self.unsubscribed);
+        step(&mut self.record, event, Input { policy, now, random, grant_acked, unsubscribed, held_until })
     }
 
     /// Takes a step and shows what it did.
@@ -435,6 +445,43 @@ fn a_grant_that_comes_too_late_is_void() {
     }
 }
 
+#[rstest]
+#[case("settling REVOKED", Event::WindowEnded, "settled REVOKED, report")]
+#[case("settling UNKNOWN", Event::WindowEnded, "settled UNKNOWN, report")]
+#[case("in flight", rejected(), "settled FAILED, report")]
+fn nothing_is_granted_to_who_wants_no_promotions(#[case] stage: &str, #[case] last: Event, #[case] shown: &str) {
+    let mut life = in_quiet_hours(stage);
+    life.unsubscribed = true;
+    assert_eq!((life.takes(last).as_str(), life.grant()), (shown, None), "and no quiet hours are waited for");
+    assert_eq!(life.record.trail.last().unwrap().what, What::Unsubscribed);
+    assert_eq!(life.takes(Event::Unsubscribed), format!("{}, duplicate", shown.strip_suffix(", report").unwrap()));
+}
+
+#[test]
+fn an_unsubscription_takes_a_grant_back_unless_it_was_used() {
+    let settled = |acked: bool, unsubscribed: bool| {
+        let mut life = Life::in_stage("settled REVOKED");
+        (life.acked, life.unsubscribed) = (acked, unsubscribed);
+        life
+    };
+    let mut life = settled(false, true);
+    assert_eq!(life.step(Event::Unsubscribed).report, Some(Report::Amended(Outcome::Revoked)));
+    assert_eq!(life.grant(), Some(GrantState::Withdrawn));
+    for mut life in [settled(true, true), settled(false, false)] {
+        assert_eq!(life.takes(Event::Unsubscribed), "settled REVOKED, duplicate");
+        assert_eq!(life.grant(), Some(GrantState::Offered));
+    }
+    // Where its hook was still to be called, or somebody to decide, that is the end of it.
+    let mut life = settled(false, true);
+    assert_eq!(life.step(Event::CallDue).report, Some(Report::Amended(Outcome::Revoked)));
+    let mut life = Life::in_stage("settling UNKNOWN");
+    life.policy.on_unknown = OnUnknown::Hold;
+    life.takes(Event::WindowEnded);
+    life.unsubscribed = true;
+    assert_eq!(life.step(Event::Decide(true)).report, None);
+    assert_eq!(life.grant(), Some(GrantState::Withdrawn));
+}
+
 /// A message whose settle window ends at 18:10 in Berlin, where no SMS may go out from six to eight.
 fn in_quiet_hours(stage: &str) -> Life {
     let mut life = Life::in_stage(stage);
@@ -515,6 +562,16 @@ fn a_message_is_never_failed_for_its_lanes_troubles_only_for_waiting_too_long() 
         assert_eq!(life.record.attempts.count, 0);
         assert_eq!(life.takes(DUE), "in flight, attempt");
     }
+}
+
+#[test]
+fn what_never_reached_the_platform_counts_as_a_try_and_not_as_a_delete() {
+    let mut life = Life::in_stage("waiting");
+    assert_eq!((life.record.attempts.count, life.record.attempts.failures), (0, 1));
+    let step = life.step(Event::Delivered);
+    let counts = ledger::entries(None, &life.record, &step, life.now);
+    let tells = [Cell::ATTEMPTS, Cell::RACED, Cell::AVOIDED].map(|cell| counts.get(cell));
+    assert_eq!(tells, [0, 0, 1], "no DELETE crossed this delivery");
 }
 
 #[test]

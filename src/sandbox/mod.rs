@@ -149,12 +149,21 @@ impl Sandbox {
 
     /// Waits until the counters are as wanted. They are looked at whenever something has happened.
     pub async fn until(&self, wanted: impl Fn(&Stats) -> bool) {
+        self.until_world(|world| wanted(&world.stats)).await;
+    }
+
+    /// Waits until nothing is planned any more and all events are with the webhook, or given up.
+    pub async fn at_rest(&self) {
+        self.until_world(World::is_at_rest).await;
+    }
+
+    async fn until_world(&self, wanted: impl Fn(&World) -> bool) {
         loop {
             // Before the look: what happens between the two must not be missed.
             let happened = self.shared.happened.notified();
             tokio::pin!(happened);
             happened.as_mut().enable();
-            if wanted(&lock(&self.shared.world).stats) {
+            if wanted(&lock(&self.shared.world)) {
                 return;
             }
             happened.await;

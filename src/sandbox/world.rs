@@ -135,6 +135,11 @@ impl World {
         self.agenda.first_key_value().map(|((due, _), _)| *due)
     }
 
+    /// Nothing is planned, and no event waits for the webhook.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.agenda.is_empty() && self.stats.pushes + self.stats.pushes_given_up >= self.stats.events
+    }
+
     /// Lets happen what was due by `now`.
     pub(super) fn settle(&mut self, now: DateTime<Utc>) {
         while let Some(first) = self.agenda.first_entry().filter(|first| first.key().0 <= now) {

@@ -9,7 +9,7 @@
 //! *A new optional field* takes the next free index, as an `Option` or with `skip_if`: old values read as if it was absent
 //! and older programs skip it. *Anything else* (a new meaning, a field that must not be skipped, a new variant or code)
 //! is a new version: raise [`VERSION`], keep the old shape as `…V1` with a conversion, choose by the version byte where
-//! the value is read. In both cases add a fixture of the bytes before the change to `tests/fixtures` and to the test
+//! the value is read; where codes were only added, the new shape reads the old values. In both cases add a fixture of the bytes before the change to `tests/fixtures` and to the test
 //! below. Never use an index again.
 
 use std::collections::BTreeMap;
@@ -18,6 +18,7 @@ use std::time::Duration;
 use minicbor::{Decode, Encode};
 
 pub(super) use self::orders::{StoredHold, StoredRecall};
+pub(super) use self::subscription::StoredSubscription;
 use super::tree::Bytes;
 use super::{EarlyEvent, EarlyKind, Entry, EntryKind, StoreError};
 use crate::model::{
@@ -25,8 +26,10 @@ use crate::model::{
     Position, Record, Region, Seen, State, Timestamp, TrafficType, UseCase, What,
 };
 
-/// The version of all values this program writes, and the newest it reads.
-pub(super) const VERSION: u8 = 1;
+/// The version of all values this program writes, and the newest it reads. All since the first are read:
+///
+/// 2. What users said of promotions, and the note of it: one code and two kinds of change more, nothing else.
+pub(super) const VERSION: u8 = 2;
 
 // Codes are places in these: append only.
 const BELIEFS: [Belief; 4] = [Belief::Revoked, Belief::ProbablyDelivered, Belief::Unknown, Belief::Failed];
@@ -227,7 +230,7 @@ pub(super) struct StoredEarly<'a> {
 /// The rest of a value, if its version is one we read.
 pub(super) fn body(value: &[u8]) -> Result<&[u8], StoreError> {
     match value.split_first() {
-        Some((&VERSION, rest)) => Ok(rest),
+        Some((1..=VERSION, rest)) => Ok(rest),
         Some((&found, _)) if found > VERSION => Err(StoreError::Newer { found, known: VERSION }),
         _ => Err(StoreError::Corrupt("a value without a version".to_owned())),
     }
@@ -463,5 +466,6 @@ impl<'a> StoredEarly<'a> {
 }
 
 mod orders;
+mod subscription;
 #[cfg(test)]
 mod tests;

@@ -6,12 +6,14 @@
 
 use minicbor::{Decode, Encode, Encoder};
 
-use super::codec::{self, StoredEarly, StoredHold, StoredLane, StoredRecall, corrupt};
+use super::codec::{self, StoredEarly, StoredHold, StoredLane, StoredRecall, StoredSubscription, corrupt};
 use super::key::{IdentityHash, POSITION_BYTES, position_bytes, read_position};
 use super::tree::Bytes;
 use super::{Change, Cursor, EarlyEvent, StoreError};
 use crate::model::ledger::{Cell, Counts, Hour};
-use crate::model::{AgentId, Hold, Identity, LaneId, LaneSpec, Place, Position, Queue, Recall, Timestamp, UseCase};
+use crate::model::{
+    AgentId, Hold, Identity, LaneId, LaneSpec, Phone, Place, Position, Queue, Recall, Subscription, Timestamp, UseCase,
+};
 
 /// See [`Change`].
 #[derive(Clone, Debug)]
@@ -26,6 +28,8 @@ pub(super) enum Logged {
     Fence(LaneId, Queue, Option<Place>),
     Early(EarlyEvent),
     EarlyGone(Identity),
+    Subscription(Subscription),
+    SubscriptionGone(AgentId, Phone),
     Booked(Hour, UseCase, Counts),
     Unbooked(Hour),
     Hold(Hold),
@@ -72,6 +76,10 @@ pub(super) enum StoredChange<'a> {
     Recall(#[n(0)] u64, #[b(1)] StoredRecall<'a>),
     #[n(12)]
     RecallGone(#[n(0)] u64),
+    #[n(13)]
+    Subscription(#[b(0)] StoredSubscription<'a>),
+    #[n(14)]
+    SubscriptionGone(#[b(0)] &'a str, #[n(1)] u64),
     #[n(20)]
     Booked(#[n(0)] u32, #[b(1)] &'a str, #[n(2)] Vec<(u16, i64)>),
     #[n(21)]
@@ -98,6 +106,8 @@ impl From<Change> for Logged {
             Change::Fence(lane, queue, place) => Self::Fence(lane, queue, place),
             Change::Early(event) => Self::Early(event),
             Change::EarlyGone(identity) => Self::EarlyGone(identity),
+            Change::Subscription(one) => Self::Subscription(one),
+            Change::SubscriptionGone(agent, phone) => Self::SubscriptionGone(agent, phone),
             Change::Booked(hour, use_case, counts) => Self::Booked(hour, use_case, counts),
             Change::Unbooked(before) => Self::Unbooked(before),
             Change::Hold(hold) => Self::Hold(hold),
@@ -126,6 +136,8 @@ impl Logged {
             }
             Self::Early(event) => StoredChange::Early(StoredEarly::of(event)),
             Self::EarlyGone(identity) => StoredChange::EarlyGone(identity.agent.as_str(), identity.message_id.as_str()),
+            Self::Subscription(one) => StoredChange::Subscription(StoredSubscription::of(one)),
+            Self::SubscriptionGone(agent, phone) => StoredChange::SubscriptionGone(agent.as_str(), phone.digits()),
             Self::Booked(hour, use_case, counts) => {
                 let counts = counts.iter().map(|(cell, n)| (cell.0, n)).collect();
                 StoredChange::Booked(hour.0, use_case.as_str(), counts)
@@ -163,6 +175,10 @@ impl TryFrom<StoredChange<'_>> for Logged {
             ),
             StoredChange::Early(event) => Self::Early(event.read()?),
             StoredChange::EarlyGone(agent, message_id) => Self::EarlyGone(codec::identity(agent, message_id)?),
+            StoredChange::Subscription(one) => Self::Subscription(one.read()?),
+            StoredChange::SubscriptionGone(agent, phone) => {
+                Self::SubscriptionGone(AgentId::new(agent).map_err(corrupt)?, Phone::from_digits(phone))
+            }
             StoredChange::Booked(hour, use_case, counts) => Self::Booked(
                 Hour(hour),
                 UseCase::new(use_case).map_err(corrupt)?,

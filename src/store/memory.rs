@@ -70,6 +70,13 @@ impl MemoryStore {
                 known.early.retain(|other| other.identity != event.identity);
                 known.early.push(event);
             }
+            Change::Subscription(one) => {
+                known.subscriptions.retain(|other| (&other.agent, other.phone) != (&one.agent, one.phone));
+                known.subscriptions.push(one);
+            }
+            Change::SubscriptionGone(agent, phone) => {
+                known.subscriptions.retain(|other| (&other.agent, other.phone) != (&agent, phone));
+            }
             Change::Booked(hour, use_case, counts) => known.ledger.book(hour, &use_case, counts.iter()),
             Change::Unbooked(before) => known.ledger.forget(before),
             Change::Hold(hold) => {

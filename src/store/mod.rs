@@ -30,7 +30,8 @@ pub use tree::QUIET;
 
 use crate::model::ledger::{Counts, Hour, Ledger};
 use crate::model::{
-    Hold, Identity, LaneId, LaneSpec, Outcome, Phone, Place, Position, Queue, Recall, Record, Timestamp, UseCase,
+    AgentId, Hold, Identity, LaneId, LaneSpec, Outcome, Phone, Place, Position, Queue, Recall, Record, Subscription,
+    Timestamp, UseCase,
 };
 use crate::spans::Measured;
 
@@ -106,13 +107,17 @@ pub enum Change {
     /// Entries up to this one are not needed any more.
     TrimOutcomes(Cursor),
     /// An agent has taken note of all outcomes up to this one.
-    Acked(crate::model::AgentId, Cursor),
+    Acked(AgentId, Cursor),
     /// Attempts may leave from places up to this one of this queue; see [`Snapshot::fences`]. `None` takes it back.
     Fence(LaneId, Queue, Option<Place>),
     /// Evidence for a message that isn't registered yet.
     Early(EarlyEvent),
     /// That evidence was applied, or is too old.
     EarlyGone(Identity),
+    /// What a user said last of an agent's promotions.
+    Subscription(Subscription),
+    /// That is not to be remembered any more.
+    SubscriptionGone(AgentId, Phone),
     /// Entries in the books.
     Booked(Hour, UseCase, Counts),
     /// The books before that hour are not needed any more.
@@ -216,9 +221,11 @@ pub struct Snapshot {
     /// The last entry ever written to the outcome log; 0 if none was.
     pub last_cursor: Cursor,
     /// What each agent has taken note of.
-    pub acked: Vec<(crate::model::AgentId, Cursor)>,
+    pub acked: Vec<(AgentId, Cursor)>,
     /// Evidence that waits for its message.
     pub early: Vec<EarlyEvent>,
+    /// What users said last of promotions.
+    pub subscriptions: Vec<Subscription>,
     /// Holds, in force and released.
     pub holds: Vec<Hold>,
     /// Recalls, under way and ended.

@@ -14,7 +14,7 @@ use super::tree::Bytes;
 use super::young::Young;
 use super::{Cursor, EarlyEvent, Snapshot, StoreError, codec};
 use crate::model::ledger::Ledger;
-use crate::model::{AgentId, Hold, Identity, LaneId, LaneSpec, Place, Position, Queue, Recall};
+use crate::model::{AgentId, Hold, Identity, LaneId, LaneSpec, Phone, Place, Position, Queue, Recall, Subscription};
 
 /// The facts that do not grow with messages. A [`Snapshot`], ready to be changed.
 #[derive(Clone, Default, Debug)]
@@ -30,6 +30,7 @@ pub(super) struct Facts {
     fences: BTreeMap<(LaneId, Queue), Place>,
     acked: BTreeMap<AgentId, Cursor>,
     early: BTreeMap<Identity, EarlyEvent>,
+    subscriptions: BTreeMap<(AgentId, Phone), Subscription>,
     holds: BTreeMap<u64, Hold>,
     recalls: BTreeMap<u64, Box<Recall>>,
     counts: BTreeMap<(LaneId, Queue), u64>,
@@ -52,7 +53,7 @@ struct StoredHead<'a> {
     trimmed: u64,
     #[n(5)]
     counts: Vec<(u32, u8, u64)>,
-    /// Lanes, fences, acknowledgements, early events, holds, recalls and the books, as the changes that make them.
+    /// Lanes, fences, acknowledgements, early events, subscriptions, holds, recalls and the books, as the changes that make them.
     #[b(6)]
     others: Vec<StoredChange<'a>>,
 }
@@ -73,6 +74,7 @@ impl Facts {
             last_cursor: self.last_cursor,
             acked: self.acked.iter().map(|(agent, cursor)| (agent.clone(), *cursor)).collect(),
             early: self.early.values().cloned().collect(),
+            subscriptions: self.subscriptions.values().cloned().collect(),
             holds: self.holds.values().cloned().collect(),
             recalls: self.recalls.values().map(|recall| Recall::clone(recall)).collect(),
             counts: self.counts.iter().map(|((lane, queue), count)| (*lane, *queue, *count)).collect(),
@@ -86,11 +88,13 @@ impl Facts {
         let fences = self.fences.iter().map(|((lane, queue), place)| Logged::Fence(*lane, *queue, Some(*place)));
         let acked = self.acked.iter().map(|(agent, cursor)| Logged::Acked(agent.clone(), *cursor));
         let early = self.early.values().cloned().map(Logged::Early);
+        let subscriptions = self.subscriptions.values().cloned().map(Logged::Subscription);
+        let told = early.chain(subscriptions);
         let books = self.ledger.pages().map(|(hour, of, page)| Logged::Booked(hour, of.clone(), page.clone()));
         let holds = self.holds.values().cloned().map(Logged::Hold);
         let recalls = self.recalls.values().cloned().map(Logged::Recall);
         let rules = holds.chain(recalls);
-        let others: Vec<_> = lanes.chain(fences).chain(acked).chain(early).chain(rules).chain(books).collect();
+        let others: Vec<_> = lanes.chain(fences).chain(acked).chain(told).chain(rules).chain(books).collect();
         let head = StoredHead {
             store_id: self.store_id,
             serial: self.serial,
@@ -143,6 +147,8 @@ impl Facts {
             Logged::Fence(lane, queue, None) => drop(self.fences.remove(&(*lane, *queue))),
             Logged::Early(event) => drop(self.early.insert(event.identity.clone(), event.clone())),
             Logged::EarlyGone(identity) => drop(self.early.remove(identity)),
+            Logged::Subscription(one) => drop(self.subscriptions.insert((one.agent.clone(), one.phone), one.clone())),
+            Logged::SubscriptionGone(agent, phone) => drop(self.subscriptions.remove(&(agent.clone(), *phone))),
             Logged::Booked(hour, use_case, counts) => self.ledger.book(*hour, use_case, counts.iter()),
             Logged::Unbooked(before) => self.ledger.forget(*before),
             Logged::Hold(hold) => {
@@ -203,7 +209,7 @@ impl State {
             Logged::Lane(..) | Logged::ContinueLog(..) | Logged::Acked(..) | Logged::Fence(..) | Logged::Booked(..) => {
             }
             Logged::Early(_) | Logged::EarlyGone(_) | Logged::Hold(_) | Logged::HoldGone(_) | Logged::Unbooked(_) => {}
-            Logged::Recall(_) | Logged::RecallGone(_) => {}
+            Logged::Recall(_) | Logged::RecallGone(_) | Logged::Subscription(_) | Logged::SubscriptionGone(..) => {}
         }
     }
 }

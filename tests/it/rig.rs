@@ -74,16 +74,16 @@ impl Rig {
 
     /// With more in the configuration.
     pub(crate) async fn with(options: Options, more: &str) -> Rig {
-        Rig::waiting("2s", options, more).await
+        Rig::waiting("2s", silent(options), more).await
     }
 
     /// The same with a daemon that does not lose patience with an answer that is held.
     pub(crate) async fn patient(options: Options, more: &str) -> Rig {
-        Rig::waiting("1h", options, more).await
+        Rig::waiting("1h", silent(options), more).await
     }
 
-    async fn waiting(request_timeout: &'static str, options: Options, more: &str) -> Rig {
-        let options = Options { handsets: "offline=100".parse().unwrap(), ..options };
+    /// With handsets as the options have them, and a daemon that waits so long for an answer.
+    pub(crate) async fn waiting(request_timeout: &'static str, options: Options, more: &str) -> Rig {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stop = CancellationToken::new();
         let sandbox = Sandbox::start(listener, options, stop.clone()).unwrap();
@@ -251,6 +251,10 @@ impl Rig {
     pub(crate) fn handset(&self, behaviour: Behaviour) {
         self.sandbox.set_handset(PHONE, behaviour);
     }
+}
+
+fn silent(options: Options) -> Options {
+    Options { handsets: "offline=100".parse().unwrap(), ..options }
 }
 
 pub(crate) async fn parts(response: Response) -> (u16, Value) {

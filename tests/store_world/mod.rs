@@ -12,8 +12,8 @@ use std::time::Duration;
 use revoked::model::ledger::{Cell, Hour};
 use revoked::model::{
     AgentId, Attempts, Belief, Call, Grant, GrantState, Hold, Identity, LaneId, LaneSpec, MessageId, Note, Outcome,
-    Phone, Place, Position, Queue, Recall, Record, Region, Seen, Selector, State, Timestamp, TrafficType, UseCase,
-    What,
+    Phone, Place, Position, Queue, Recall, Record, Region, Seen, Selector, State, Subscription, Timestamp, TrafficType,
+    UseCase, What,
 };
 use revoked::store::{
     Change, EarlyEvent, EarlyKind, Entry, EntryKind, SledStore, Snapshot, Store, StoreError, StoreOptions as Options,
@@ -84,7 +84,16 @@ impl World {
         self.now += self.random.i64(0..50);
         match self.random.u32(0..100) {
             0..38 => Some(self.register()),
-            38..40 => {
+            38 => {
+                let (agent, phone) =
+                    (lane(self.random.u32(0..LANES)).1.agent, Phone::from_digits(self.random.u64(1..20)));
+                let (ended, said, heard) = (self.random.bool(), self.instant(), self.instant());
+                Some(match self.random.u8(0..4) {
+                    0 => Change::SubscriptionGone(agent, phone),
+                    _ => Change::Subscription(Subscription { agent, phone, ended, said, heard }),
+                })
+            }
+            39 => {
                 let hour = Hour(self.random.u32(0..20));
                 if self.random.u8(0..4) == 0 {
                     return Some(Change::Unbooked(hour));

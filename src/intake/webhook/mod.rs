@@ -118,8 +118,8 @@ impl Webhook {
                     let words = "X-Goog-Signature is not one of this data under any of the client tokens in [webhook]";
                     return Err(error(401, "UNAUTHENTICATED", words));
                 }
-                if let Some(evidence) = events::of_data(&data) {
-                    self.engine.evidence(vec![evidence]).await?;
+                if let Some(heard) = events::of_data(&data) {
+                    heard.tell(&self.engine).await?;
                 }
                 Ok(Taken::Event)
             }

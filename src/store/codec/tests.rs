@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
-use crate::model::{Place, Queue};
+use crate::model::{Place, Queue, Subscription};
 
 /// Record and entry as version 1 wrote them on 2026-11-22. Never regenerate it: add another beside it.
 const FIXTURE: &str = include_str!("../../../tests/fixtures/store-v1.hex");
@@ -187,6 +187,32 @@ fn bytes_of_version_1_are_read() {
     let read = decode_record(&expected.position(), &lanes(&expected.identity.agent), &unhex(record));
     assert_eq!(read.unwrap(), expected, "now: {}", hex(&encode_record(&expected)));
     assert_eq!(decode_entry(&unhex(entry)).unwrap(), full_entry(), "now: {}", hex(&encode_entry(&full_entry())));
+}
+
+/// The record of version 1 with a note that it did not know, and what it stands for in the journal, as version 2 wrote them on
+/// 2026-11-25.
+const FIXTURE_2: &str = include_str!("../../../tests/fixtures/store-v2.hex");
+
+#[test]
+fn bytes_of_version_2_are_read() {
+    let mut lines = FIXTURE_2.lines();
+    let (record, change) = (lines.next().unwrap(), lines.next().unwrap());
+    let mut expected = full_record();
+    expected.note(Timestamp::from_millis(1_790_000_611_000), What::Unsubscribed, None);
+    let read = decode_record(&expected.position(), &lanes(&expected.identity.agent), &unhex(record));
+    let now = hex(&encode_record(&expected));
+    assert_eq!(read.unwrap_or_else(|error| panic!("{error}; now: {now}")), expected, "now: {now}");
+    let subscription = Subscription {
+        agent: expected.identity.agent,
+        phone: expected.phone,
+        ended: true,
+        said: Timestamp::from_millis(1_790_000_610_000),
+        heard: Timestamp::from_millis(1_790_000_610_400),
+    };
+    let now = minicbor::to_vec(StoredSubscription::of(&subscription)).unwrap();
+    let bytes = unhex(change);
+    let stored: StoredSubscription<'_> = minicbor::decode(&bytes).unwrap_or_else(|_| panic!("now: {}", hex(&now)));
+    assert_eq!(stored.read().unwrap(), subscription, "now: {}", hex(&now));
 }
 
 #[test]
