@@ -7,6 +7,7 @@
 pub mod access;
 mod api;
 mod batch;
+mod body;
 pub mod books;
 pub mod desk;
 mod events;
