@@ -13,6 +13,8 @@ pub mod desk;
 mod events;
 pub mod export;
 mod exposition;
+#[cfg(test)]
+mod fuzz_tests;
 pub mod holds;
 mod metrics;
 mod parse;

@@ -462,6 +462,8 @@ impl<'a> StoredEarly<'a> {
     }
 }
 
+#[cfg(test)]
+mod fuzz_tests;
 mod orders;
 #[cfg(test)]
 mod tests;
