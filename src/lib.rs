@@ -31,5 +31,7 @@ pub mod daemon;
 pub mod bench;
 mod child;
 pub mod demo;
+#[cfg(test)]
+mod fuzz_tests;
 pub mod sandbox;
 mod usage;

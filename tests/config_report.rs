@@ -95,7 +95,7 @@ fn each_error_is_named_and_pointed_at() {
         (
             "[webhook]\nlisten = \"[::1]:1\"\nclient_token_files = [\"/t\"]\nforward_to = \"http://a:b@c\"",
             "invalid value for `webhook.forward_to`",
-            "\"http://a:b@c\"",
+            "",
         ),
         ("[retention]\nsettled = \"1 fortnight\"", "invalid value for `retention.settled`", "\"1 fortnight\""),
         ("[log]\nformat = \"xml\"", "invalid value for `log.format`", "\"xml\""),
@@ -181,7 +181,7 @@ fn each_error_is_named_and_pointed_at() {
         (
             "use_cases.a = { ttl = \"1m\", fallback = { url = \"https://a\", headers = { X-Api-Key = \"k\" } } }",
             "invalid value for `use_cases.a.fallback.headers`",
-            "{ X-Api-Key = \"k\" }",
+            "",
         ),
         (
             "use_cases.a = { ttl = \"1m\", fallback = { url = \"https://a\", headers = { Idempotency-Key = \"k\" } } }",

@@ -100,7 +100,7 @@ impl Value for Headers {
             let value = text(value, expected)?;
             if SECRET.iter().any(|word| name.to_ascii_lowercase().contains(word)) {
                 let help = format!("put its value into a file: header_files = {{ {name} = \"/etc/revoked/…\" }}");
-                return Err(Wrong::new(format!("{name} looks like a secret")).help(help));
+                return Err(Wrong::new(format!("{name} looks like a secret")).help(help).secret());
             }
             check_header(name, value).map_err(Wrong::new)?;
             Ok(value.to_owned())

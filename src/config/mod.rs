@@ -13,6 +13,8 @@ mod access;
 mod civil;
 mod env;
 mod fallback;
+#[cfg(test)]
+mod fuzz_tests;
 mod near;
 mod report;
 mod section;

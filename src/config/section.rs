@@ -140,7 +140,12 @@ impl<'a> Section<'a> {
             }
             Err(wrong) => {
                 let problem = Problem::error(format!("invalid value for `{}.{key}`", self.name));
-                self.problem(Problem { help: wrong.help, ..problem.at(entry.span(), wrong.label) });
+                self.problem(if wrong.secret {
+                    let line = 1 + self.text[..entry.span().start].matches('\n').count();
+                    problem.help(format!("line {line}: {}; {}", wrong.label, wrong.help.unwrap_or_default()))
+                } else {
+                    Problem { help: wrong.help, ..problem.at(entry.span(), wrong.label) }
+                });
                 None
             }
         }

@@ -30,11 +30,13 @@ pub(super) struct Wrong {
     pub(super) label: String,
     /// The remedy, or what was expected instead, where the label doesn't say it all.
     pub(super) help: Option<String>,
+    /// What stands there is not to be shown.
+    pub(super) secret: bool,
 }
 
 impl Wrong {
     pub(super) fn new(label: impl Into<String>) -> Self {
-        Self { label: label.into(), help: None }
+        Self { label: label.into(), help: None, secret: false }
     }
 
     /// Another type was expected.
@@ -46,6 +48,11 @@ impl Wrong {
     /// The type is right, but something else was expected.
     pub(super) fn expected(self, expected: &str) -> Self {
         self.help(format!("expected {expected}"))
+    }
+
+    /// What stands there is a secret: a report may end in a log, so it is told without the line.
+    pub(super) fn secret(self) -> Self {
+        Self { secret: true, ..self }
     }
 
     pub(super) fn help(self, help: impl Into<String>) -> Self {
@@ -255,7 +262,7 @@ impl Value for Target {
             return Err(Wrong::new("neither http nor https").expected(expected));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(Wrong::new("holds a password").help("nothing secret belongs into this file"));
+            return Err(Wrong::new("it holds a password").help("nothing secret belongs into this file").secret());
         }
         Ok(Self(url))
     }

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use crate::{clock, config, demo, sandbox};
 
@@ -60,6 +61,9 @@ enum Command {
 
 /// What `revoked` does. Returns the exit code (see [`exit`]).
 pub fn main() -> ExitCode {
+    // Keys, phone numbers and texts are in memory: a crash must not leave them on disk, whatever the limits and the host's handler
+    // of crashes say. An error would only mean that it may.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

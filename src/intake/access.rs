@@ -15,7 +15,8 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::MethodRouter;
 use tracing::warn;
 
-use super::api::{Failure, Shared, discard};
+use super::api::{Failure, Shared};
+use super::body::discard;
 use crate::config::{Access, Right, Rule};
 use crate::engine::{Refusal, RefusalKind};
 use crate::model::{AgentId, Agents};

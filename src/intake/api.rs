@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post};
 use futures_util::stream;
-use http_body_util::{BodyExt as _, Limited};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -22,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::access::{Asker, Rules, Scope, takes};
 use super::batch;
+use super::body::read_body;
 use super::books;
 use super::desk::{Desk, Reloads};
 use super::events::{self, Unacceptable};
@@ -40,10 +40,6 @@ use crate::engine::{EvidenceEffect, Filter, Handle, Refusal, RefusalKind, StateK
 use crate::model::ledger::Cell;
 use crate::model::{AgentId, Agents, Identity, MessageId, Timestamp, UseCase, time::wire_duration};
 
-/// Longest time a request's body may take.
-const BODY_TIME: Duration = Duration::from_secs(30);
-/// Longest time the rest of a body that is too large may take.
-const DISCARD_TIME: Duration = Duration::from_secs(5);
 /// Longest wait of a long poll.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 const MESSAGE: &str = "/v1/messages/{agent}/{message}";
@@ -193,32 +189,6 @@ pub(super) fn json<T: serde::Serialize>(code: StatusCode, value: &T) -> Response
     }
 }
 
-/// The whole body, within bounds of size and time.
-pub(super) async fn read_body(mut body: Body, bytes_max: usize) -> Result<Bytes, Failure> {
-    match tokio::time::timeout(BODY_TIME, Limited::new(&mut body, bytes_max).collect()).await {
-        Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(_)) => {
-            discard(body).await;
-            Err(Refusal {
-                kind: RefusalKind::Invalid,
-                message: format!(
-                    "the body is larger than {bytes_max} bytes, or broke off: split it, or raise the limit in [server]"
-                ),
-                field: None,
-            }
-            .into())
-        }
-        Err(_) => Err(error(408, "DEADLINE_EXCEEDED", "the body took too long")),
-    }
-}
-
-/// Lets a client finish writing what nobody wants: one that is cut off sees a broken pipe instead of the answer.
-pub(super) async fn discard(mut body: Body) {
-    let rest = async { while let Some(Ok(_)) = body.frame().await {} };
-    // Whoever takes longer is cut off after all.
-    let _ = tokio::time::timeout(DISCARD_TIME, rest).await;
-}
-
 async fn register(State(Shared { gate, .. }): State<Shared>, scope: Scope, body: Body) -> Answer {
     let body = read_body(body, gate.limits.request_bytes).await?;
     let draft = parse::registration(&body)?;
@@ -260,7 +230,7 @@ async fn reschedule(
     let identity = identity(&scope, &agent, &message)?;
     let body = read_body(body, gate.limits.request_bytes).await?;
     let patch: Patch = serde_json::from_slice(&body).map_err(|error| {
-        Refusal::invalid("expireTime", format!("the body must be {{\"expireTime\": \"…\"}}: {error}"))
+        Refusal::invalid("expireTime", format!("the body must be {{\"expireTime\": \"…\"}}: {}", parse::words(&error)))
     })?;
     let deadline = Timestamp::parse(&patch.expire_time).map_err(|message| Refusal::invalid("expireTime", message))?;
     let described = gate.engine.act(identity, Verb::Reschedule(deadline)).await?;
@@ -458,8 +428,9 @@ fn follow_outcomes(gate: Arc<Gate>, after: u64, agents: Option<Agents>) -> Respo
 /// Of one agent, or of all that may be asked about.
 async fn ack(State(Shared { gate, .. }): State<Shared>, scope: Scope, body: Body) -> Answer {
     let body = read_body(body, gate.limits.request_bytes).await?;
-    let ack: AckView = serde_json::from_slice(&body)
-        .map_err(|error| Refusal::invalid("cursor", format!("the body must be {{\"cursor\": \"…\"}}: {error}")))?;
+    let ack: AckView = serde_json::from_slice(&body).map_err(|error| {
+        Refusal::invalid("cursor", format!("the body must be {{\"cursor\": \"…\"}}: {}", parse::words(&error)))
+    })?;
     let cursor = cursor(&ack.cursor).map_err(|message| Refusal::invalid("cursor", message))?;
     let cursor = gate.engine.ack(scope.of(ack.agent_id.clone())?, cursor).await?;
     Ok(json(StatusCode::OK, &AckView { cursor: cursor.to_string(), ..ack }))

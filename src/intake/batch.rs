@@ -16,7 +16,8 @@ use futures_util::{Stream, stream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::access::Scope;
-use super::api::{Answer, Gate, Shared, read_body};
+use super::api::{Answer, Gate, Shared};
+use super::body::read_body;
 use super::parse;
 use super::wire::{BatchLine, ErrorBody};
 use crate::engine::Refusal;

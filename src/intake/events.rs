@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 
+use super::parse::words;
 use super::signature::ClientTokens;
 use crate::engine::{Evidence, EvidenceEffect, EvidenceKind, Handle, Refusal, Said};
 use crate::model::{AgentId, Identity, MessageId, Phone, Timestamp};
@@ -101,8 +102,9 @@ pub(super) fn read(body: &[u8], signature: Option<&str>, tokens: &ClientTokens) 
     {
         return Err(Unacceptable::WrongSignature);
     }
-    let event: PlatformEvent = serde_json::from_slice(&data)
-        .map_err(|error| malformed(format!("neither an event nor the platform's envelope of one: {error}")))?;
+    let event: PlatformEvent = serde_json::from_slice(&data).map_err(|error| {
+        malformed(format!("neither an event nor the platform's envelope of one: {}", words(&error)))
+    })?;
     let empty = event.event_type.is_none() && event.message_id.is_none() && event.agent_id.is_none();
     if empty && event.sender_phone_number.is_none() && event.phone_number.is_none() {
         return Err(malformed("neither an event nor the platform's envelope of one".to_owned()));

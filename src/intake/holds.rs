@@ -6,7 +6,9 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::access::Scope;
-use super::api::{Answer, Named, Params, Shared, json, read_body};
+use super::api::{Answer, Named, Params, Shared, json};
+use super::body::read_body;
+use super::parse::words;
 use crate::engine::{HoldStatus, Refusal, RefusalKind, Which};
 use crate::model::{AgentId, Hold, Selector, Timestamp, UseCase, id::NAME_BYTES_MAX};
 
@@ -54,7 +56,10 @@ impl OrderView {
     pub(super) fn read(body: &[u8]) -> Result<(Selector, Option<Box<str>>), Refusal> {
         let Self { use_case, agent_id, tag, reason } = serde_json::from_slice(body).map_err(|error| Refusal {
             kind: RefusalKind::Invalid,
-            message: format!("the body must be {{\"useCase\", \"agentId\", \"tag\", \"reason\"}}, some of it: {error}"),
+            message: format!(
+                "the body must be {{\"useCase\", \"agentId\", \"tag\", \"reason\"}}, some of it: {}",
+                words(&error)
+            ),
             field: None,
         })?;
         let of = Selector {

@@ -7,11 +7,14 @@
 pub mod access;
 mod api;
 mod batch;
+mod body;
 pub mod books;
 pub mod desk;
 mod events;
 pub mod export;
 mod exposition;
+#[cfg(test)]
+mod fuzz_tests;
 pub mod holds;
 mod metrics;
 mod parse;

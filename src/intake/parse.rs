@@ -11,6 +11,8 @@ use crate::model::{
 
 /// Tags per message.
 const TAGS_MAX: usize = 16;
+/// Levels of it: more than anybody writes, and few enough for whoever reads it.
+const FALLBACK_DEPTH_MAX: usize = 64;
 /// Bytes of opaque fallback JSON per message.
 const FALLBACK_BYTES_MAX: usize = 4096;
 
@@ -101,9 +103,20 @@ pub(super) fn registration(body: &[u8]) -> Result<Draft, Refusal> {
     })
 }
 
+/// What is wrong with some JSON, without what stands there: it may be a phone number.
+pub(super) fn words(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(", expected ") {
+        Some((found, expected)) if found.starts_with("invalid type") || found.starts_with("invalid value") => {
+            format!("expected {expected}")
+        }
+        _ => text,
+    }
+}
+
 /// A JSON error as a refusal. An unknown or repeated field is named; serde says its name between backticks.
 fn malformed(error: &serde_json::Error) -> Refusal {
-    let text = error.to_string();
+    let text = words(error);
     let named = text.split('`').nth(1).map(str::to_owned);
     match named {
         // The list of what is known is long, and in the documentation; the one that is not is what helps.
@@ -173,7 +186,40 @@ fn fallback(raw: Option<&RawValue>) -> Result<Option<Box<str>>, Refusal> {
         let message = format!("at most {FALLBACK_BYTES_MAX} bytes: keep the text yourself, and a reference to it here");
         return Err(Refusal::invalid("fallback", message));
     }
+    match depth(raw.get()) {
+        Some(levels) if levels <= FALLBACK_DEPTH_MAX => {}
+        Some(_) => {
+            return Err(Refusal::invalid("fallback", format!("more than {FALLBACK_DEPTH_MAX} levels of [ and {{")));
+        }
+        None => {
+            return Err(Refusal::invalid("fallback", "a text in it is not Unicode: half a surrogate pair (\\ud800)"));
+        }
+    }
     Ok(Some(raw.get().into()))
+}
+
+/// How many levels of lists and objects there are in some JSON that was found well formed; `None` if one of its texts is none:
+/// half a surrogate pair, which whoever reads it would stumble over.
+fn depth(json: &str) -> Option<usize> {
+    let (mut depth, mut deepest, mut begun, mut escaped) = (0_usize, 0, None, false);
+    for (at, byte) in json.bytes().enumerate() {
+        match (byte, begun) {
+            _ if escaped => escaped = false,
+            (b'\\', Some(_)) => escaped = true,
+            (b'"', None) => begun = Some(at),
+            (b'"', Some(from)) => {
+                begun = None;
+                serde_json::from_str::<String>(&json[from..=at]).ok()?;
+            }
+            (b'[' | b'{', None) => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            (b']' | b'}', None) => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    Some(deepest)
 }
 
 #[cfg(test)]
@@ -233,6 +279,7 @@ mod tests {
             (with(r#","name":"phones/+12223334444/agentMessages/m2""#), "name"),
             (with(r#","name":"m1""#), "name"),
             (with(&format!(r#","fallback":"{}""#, "x".repeat(5000))), "fallback"),
+            (with(&format!(r#","fallback":{}1{}"#, "[".repeat(65), "]".repeat(65))), "fallback"),
         ];
         for (body, name) in cases {
             let refusal = registration(body.as_bytes()).unwrap_err();
@@ -245,6 +292,15 @@ mod tests {
             let refusal = registration(body.to_string().as_bytes()).unwrap_err();
             assert_eq!(refusal.field.as_deref(), Some(missing));
         }
+    }
+
+    #[test]
+    fn brackets_in_a_text_are_no_levels() {
+        for (json, levels) in [("1", 0), ("[]", 1), (r#"{"a":[{"b":1}],"c":[]}"#, 3), (r#"["[[\"[\\"]"#, 1)] {
+            assert_eq!(depth(json), Some(levels), "{json}");
+        }
+        assert_eq!(depth(r#"{"a":"\ud800"}"#), None);
+        assert_eq!(depth(r#"{"a":"\ud83d\ude00 \\ud800"}"#), Some(1));
     }
 
     #[test]

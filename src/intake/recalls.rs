@@ -9,7 +9,8 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::access::Scope;
-use super::api::{Answer, Gate, Named, Params, Shared, json, read_body};
+use super::api::{Answer, Gate, Named, Params, Shared, json};
+use super::body::read_body;
 use super::holds::{OrderView, SelectorView};
 use super::wire::{ListView, MessageView};
 use crate::engine::{Refusal, Survey};

@@ -22,7 +22,8 @@ const OURS: u64 = u64::MAX;
 pub(super) struct Seats<P> {
     max: usize,
     taken: Mutex<Taken<P>>,
-    freed: Notify,
+    /// A place is free, or whoever has one may make room.
+    freed: Arc<Notify>,
     /// Counts rather than tells the time: who has waited longest is all that is asked.
     turns: Arc<AtomicU64>,
 }
@@ -40,6 +41,7 @@ struct Taken<P> {
 #[derive(Clone, Debug)]
 pub(super) struct Sitter {
     turns: Arc<AtomicU64>,
+    freed: Arc<Notify>,
     /// Since which turn it keeps us waiting.
     since: Arc<AtomicU64>,
     leave: CancellationToken,
@@ -56,7 +58,7 @@ pub(super) struct Seat<P: Copy + Eq + Hash> {
 impl<P: Copy + Eq + Hash> Seats<P> {
     pub(super) fn new(max: usize) -> Arc<Self> {
         let taken = Taken { next: 0, seats: BTreeMap::new(), by_peer: HashMap::new(), crowded: false };
-        Arc::new(Self { max, taken: Mutex::new(taken), freed: Notify::new(), turns: Arc::default() })
+        Arc::new(Self { max, taken: Mutex::new(taken), freed: Arc::default(), turns: Arc::default() })
     }
 
     /// A place for a connection of this peer, as soon as there is one. `None`: it has its share, and all of it is in use.
@@ -93,7 +95,8 @@ impl<P: Copy + Eq + Hash> Seats<P> {
     }
 
     fn sit(self: &Arc<Self>, taken: &mut Taken<P>, peer: P) -> Seat<P> {
-        let sitter = Sitter { turns: Arc::clone(&self.turns), since: Arc::default(), leave: CancellationToken::new() };
+        let (turns, freed) = (Arc::clone(&self.turns), Arc::clone(&self.freed));
+        let sitter = Sitter { turns, freed, since: Arc::default(), leave: CancellationToken::new() };
         sitter.keeps_us_waiting();
         let number = taken.next;
         taken.next += 1;
@@ -153,6 +156,7 @@ impl Sitter {
     /// It is its turn to say something.
     pub(super) fn keeps_us_waiting(&self) {
         self.since.store(self.turns.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        self.freed.notify_waiters();
     }
 
     /// Its request is here.
@@ -211,8 +215,13 @@ mod tests {
         let mut waiting = Box::pin(seats.take(3));
         assert!((&mut waiting).now_or_never().is_none());
         drop(other);
-        assert!(matches!(waiting.now_or_never(), Some(Some(_))));
+        let newcomer = (&mut waiting).now_or_never().flatten().expect("one went");
+        newcomer.sitter.is_served();
+        let mut waiting = Box::pin(seats.take(4));
+        assert!((&mut waiting).now_or_never().is_none());
         assert!(busy.iter().all(|seat| !left(seat)));
+        busy[3].sitter.keeps_us_waiting();
+        assert!(matches!(waiting.now_or_never(), Some(Some(_))) && left(&busy[3]), "one had its answer");
     }
 
     #[test]

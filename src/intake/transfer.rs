@@ -10,8 +10,10 @@ use axum::response::IntoResponse;
 use futures_util::stream;
 
 use super::access::Scope;
-use super::api::{Answer, Gate, Shared, read_body};
+use super::api::{Answer, Gate, Shared};
+use super::body::read_body;
 use super::export::{HeaderView, Line, TrailerView};
+use super::parse::words;
 use super::wire::{BatchLine, ErrorBody};
 use crate::engine::{ExportItem, ExportLease, ExportSlice, Imported, LogSpan, Refusal};
 
@@ -115,7 +117,7 @@ fn not_an_export() -> Refusal {
 fn read(line: &[u8]) -> Result<Line, Refusal> {
     serde_json::from_slice(line).map_err(|error| Refusal {
         kind: crate::engine::RefusalKind::Invalid,
-        message: format!("not a line of an export: {error}"),
+        message: format!("not a line of an export: {}", words(&error)),
         field: None,
     })
 }

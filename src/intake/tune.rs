@@ -5,7 +5,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::access::Scope;
-use super::api::{Answer, Params, Shared, json, read_body};
+use super::api::{Answer, Params, Shared, json};
+use super::body::read_body;
 use super::desk::Request;
 use super::wire::{ExplainView, ForecastView};
 use crate::engine::Refusal;

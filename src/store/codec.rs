@@ -465,6 +465,8 @@ impl<'a> StoredEarly<'a> {
     }
 }
 
+#[cfg(test)]
+mod fuzz_tests;
 mod orders;
 mod subscription;
 #[cfg(test)]

@@ -17,6 +17,8 @@ use tokio::{
     sync::watch,
 };
 
+use crate::planted;
+
 /// Longer than anything here takes on a busy machine: a test that hangs should say where.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -123,6 +125,11 @@ impl Daemon {
         kill_process(self.pid(), Signal::TERM).unwrap();
     }
 
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
     /// Waits until it has ended by itself.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         soon("the daemon's end", self.child.wait()).await.unwrap()
@@ -137,6 +144,8 @@ impl Drop for Daemon {
         let _ = self.reader.take().map(JoinHandle::join);
         if thread::panicking() {
             eprintln!("the daemon's log:\n{}", *self.log.borrow());
+        } else {
+            planted::is_nowhere_in("the daemon's log", &self.log.borrow());
         }
     }
 }

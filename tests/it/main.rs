@@ -8,6 +8,7 @@
 mod caller;
 mod daemon;
 mod peer;
+mod planted;
 mod rig;
 
 mod access;
@@ -25,6 +26,7 @@ mod exit_codes;
 mod fallback;
 mod forms;
 mod hold;
+mod hostile;
 mod list;
 mod lost_answer;
 mod metrics;
@@ -34,6 +36,7 @@ mod passed;
 mod proxy;
 mod recall;
 mod refusals;
+mod secrets;
 mod shadow;
 mod stop;
 mod table;

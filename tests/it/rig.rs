@@ -106,7 +106,7 @@ impl Rig {
         let text = format!(
             "[server]\nsocket = {socket:?}\n[store]\npath = {store:?}\n\
              [platform]\nendpoint = {:?}\ncredentials = {:?}\nconnect_timeout = \"1s\"\nrequest_timeout = {:?}\n\
-             [log]\nlevel = \"info,revoked=debug\"\nformat = \"text\"\n{USE_CASES}{more}",
+             [log]\nlevel = \"trace\"\nformat = \"text\"\n{USE_CASES}{more}",
             self.sandbox.base_url(),
             self.sandbox.key_path(),
             self.request_timeout,

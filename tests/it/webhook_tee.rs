@@ -42,6 +42,25 @@ async fn the_agents_own_webhook_answers_the_platform_and_gets_the_push_as_it_cam
 }
 
 #[tokio::test]
+async fn strangers_can_not_use_it_to_flood_the_agent() {
+    let agent = Peer::start().await;
+    let door = Door::open(&[TOKEN], &format!("forward_to = {:?}\n", agent.url("/"))).await;
+    let hello = |secret: &str| json!({"clientToken": "stranger", "secret": secret}).to_string();
+    assert_eq!(door.post(hello(&"s".repeat(5000)), None).await.0, 413);
+    let mut codes = Vec::new();
+    for _ in 0..30 {
+        codes.push(door.post(hello("s"), None).await.0);
+    }
+    // Ten a minute, and the minute may have been over once on a busy machine.
+    let passed = codes.iter().filter(|code| **code == 200).count();
+    assert!((10..=20).contains(&passed) && codes.contains(&429), "{codes:?}");
+    assert_eq!(agent.so_far().len(), passed);
+    // What is authentic is as welcome as ever.
+    door.rig.send("m1", "promo").await;
+    assert_eq!(door.push(TOKEN, &delivered("m1")).await.0, 200);
+}
+
+#[tokio::test]
 async fn an_agent_that_is_down_costs_no_evidence_and_has_the_push_repeated() {
     let agent = Peer::start().await;
     let door = Door::open(&[TOKEN], &format!("forward_to = {:?}\n", agent.url("/"))).await;

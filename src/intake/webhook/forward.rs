@@ -16,11 +16,16 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 use url::Url;
 
-use crate::intake::api::error;
+use crate::intake::api::{Failure, error};
 
 /// How long the agent's webhook may take for a connection, and for an answer.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
 const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// Handshakes with a client token that is none of ours that are passed on in this time: somebody sets up a webhook now and then …
+const STRANGERS_TIME: Duration = Duration::from_secs(60);
+const STRANGERS_MAX: usize = 10;
+/// … and says no more than this. Nobody has vouched for them.
+const STRANGER_BYTES_MAX: usize = 4096;
 /// As much of its answer as is passed back.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// Pushes on their way at a time, of those that nobody waits for.
@@ -113,11 +118,16 @@ pub(super) struct Counts {
 struct Bounds {
     queue: Arc<Semaphore>,
     in_flight: Semaphore,
+    strangers: Arc<Semaphore>,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { queue: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)), in_flight: Semaphore::new(IN_FLIGHT) }
+        Self {
+            queue: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
+            in_flight: Semaphore::new(IN_FLIGHT),
+            strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
+        }
     }
 }
 
@@ -140,6 +150,25 @@ impl Tee {
             })),
         }
         StatusCode::OK.into_response()
+    }
+
+    /// Whether a handshake that nobody has vouched for may be passed on.
+    ///
+    /// # Errors
+    /// 413 or 429.
+    pub(super) fn admit_stranger(&self, body: &Bytes) -> Result<(), Failure> {
+        if body.len() > STRANGER_BYTES_MAX {
+            return Err(error(413, "INVALID_ARGUMENT", "no handshake of the platform is that long"));
+        }
+        let Ok(turn) = Arc::clone(&self.bounds.strangers).try_acquire_owned() else {
+            let words = "too many handshakes with client tokens that are not in [webhook]: try again in a minute";
+            return Err(error(429, "RESOURCE_EXHAUSTED", words));
+        };
+        tokio::spawn(async move {
+            tokio::time::sleep(STRANGERS_TIME).await;
+            drop(turn);
+        });
+        Ok(())
     }
 
     /// Waits for those that nobody waited for.

@@ -28,8 +28,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::forward::Tee;
-use super::api::{Failure, discard, error};
+use super::api::{Failure, error};
+use super::body::discard;
 use super::events::{self, Pushed};
+use super::parse::words;
 use super::signature::ClientTokens;
 use super::wire::WebhookView;
 use crate::engine::{Handle, Refusal};
@@ -109,7 +111,10 @@ impl Webhook {
                 Ok(Taken::Handshake(secret))
             }
             // Perhaps one of theirs.
-            Push::Handshake { .. } if setup.forward.as_ref().is_some_and(Forward::answers) => Ok(Taken::Strange),
+            Push::Handshake { .. } if setup.forward.as_ref().is_some_and(Forward::answers) => {
+                self.tee.admit_stranger(body)?;
+                Ok(Taken::Strange)
+            }
             Push::Handshake { .. } => Err(error(401, "UNAUTHENTICATED", "not one of the client tokens in [webhook]")),
             Push::Event(message) => {
                 let data = message.decode()?;
@@ -155,12 +160,12 @@ enum Taken {
     Strange,
 }
 
-enum Push {
+pub(super) enum Push {
     Handshake { client_token: String, secret: String },
     Event(Pushed),
 }
 
-fn read(body: &[u8]) -> Result<Push, Refusal> {
+pub(super) fn read(body: &[u8]) -> Result<Push, Refusal> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Fields {
@@ -169,7 +174,7 @@ fn read(body: &[u8]) -> Result<Push, Refusal> {
         message: Option<Pushed>,
     }
     let strange = |why: String| Refusal::invalid("message", format!("not a push of the platform: {why}"));
-    let fields: Fields = serde_json::from_slice(body).map_err(|error| strange(error.to_string()))?;
+    let fields: Fields = serde_json::from_slice(body).map_err(|error| strange(words(&error)))?;
     match fields {
         Fields { message: Some(message), .. } => Ok(Push::Event(message)),
         Fields { client_token: Some(client_token), secret: Some(secret), .. } => {

@@ -88,7 +88,7 @@ prop_compose! {
     }
 }
 
-fn lanes(agent: &AgentId) -> BTreeMap<LaneId, LaneSpec> {
+pub(super) fn lanes(agent: &AgentId) -> BTreeMap<LaneId, LaneSpec> {
     let spec = LaneSpec {
         use_case: UseCase::new("otp").unwrap(),
         agent: agent.clone(),
@@ -175,7 +175,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn unhex(text: &str) -> Vec<u8> {
+pub(super) fn unhex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
