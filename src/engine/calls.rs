@@ -11,7 +11,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use tracing::{error, info, warn};
 
 use super::core::{Batch, Core, Effect};
-use super::dispatch::STRIDE;
 use super::handle::CallsStatus;
 use crate::fallback::Granted;
 use crate::model::{Called, Event, Identity, LaneId, Policies, Queue, Record, Report, State, Timestamp, UseCase};
@@ -79,7 +78,7 @@ impl<S: Store> Core<S> {
         let (calls_max, route, use_case) = (found.policy.calls_max, found.route, found.spec.use_case.clone());
         let mut batch = Batch::default();
         let (mut voided, mut handed_back, mut more) = (0_u64, 0_u64, true);
-        for _ in 0..STRIDE {
+        for _ in 0..self.scale.stride {
             let Some(due) = self.due(lane, Queue::Calling, now) else {
                 more = false;
                 break;

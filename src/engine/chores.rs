@@ -6,7 +6,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::core::{Batch, Core, Effect};
-use super::dispatch::{STORE_AGAIN, STRIDE};
+use super::dispatch::STORE_AGAIN;
 use crate::clock::Now;
 use crate::model::{Event, LaneId, Place, Position, Queue, Record, Selector, Timestamp};
 use crate::store::{Change, Snapshot, Store, StoreError};
@@ -58,7 +58,7 @@ impl<S: Store> Core<S> {
         let Some(((lane, queue), from)) = self.sifting.iter().next().map(|(of, from)| (*of, *from)) else {
             return Ok(false);
         };
-        let places = self.store.places(lane, queue, from, STRIDE)?;
+        let places = self.store.places(lane, queue, from, self.scale.stride)?;
         let mut batch = Batch::default();
         for place in &places {
             let position = Position { lane, queue, place: *place };
@@ -70,7 +70,7 @@ impl<S: Store> Core<S> {
         }
         self.commit(batch);
         match places.last() {
-            Some(last) if places.len() == STRIDE => self.sifting.insert((lane, queue), Some(*last)),
+            Some(last) if places.len() == self.scale.stride => self.sifting.insert((lane, queue), Some(*last)),
             _ => self.sifting.remove(&(lane, queue)),
         };
         Ok(true)

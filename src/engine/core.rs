@@ -33,8 +33,25 @@ use crate::model::{
 use crate::platform::Order;
 use crate::store::{Change, Cursor, Snapshot, Store, StoreError, Ticket};
 
-/// The outcome log is trimmed in strides, so that it does not cost a change for each entry.
-pub(super) const TRIM_EVERY: u64 = 1024;
+/// How much is kept at hand, and done in one go. Everywhere the same but in tests and simulations, which have few messages and
+/// are to go through the edges of all of these.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    /// Places kept in memory per queue.
+    pub window: usize,
+    /// Records taken up in one go before the engine listens again.
+    pub stride: usize,
+    /// Places counted in one go by the scan that fills the tallies after a start.
+    pub counted: usize,
+    /// The outcome log is trimmed in strides, so that it does not cost a change for each entry.
+    pub trim_every: u64,
+}
+
+impl Default for Scale {
+    fn default() -> Self {
+        Self { window: 4096, stride: 256, counted: 2048, trim_every: 1024 }
+    }
+}
 
 /// What the configuration says about the engine.
 #[derive(Clone, PartialEq, Debug)]
@@ -88,7 +105,7 @@ pub(super) enum Input {
 
 /// What is to be done outside.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) enum Effect {
+pub enum Effect {
     /// Send a DELETE; its answer comes back under this number.
     Launch(u64, Order),
     /// Call the hook of its use case; what came of it comes back under this number.
@@ -134,13 +151,14 @@ pub(super) type Waiter = Box<dyn FnOnce(Result<(), Refusal>) + Send>;
 /// See the module's documentation.
 pub(super) struct Core<S> {
     pub store: S,
+    pub scale: Scale,
     pub settings: Settings,
     pub policies: Arc<Policies>,
     pub lanes: Lanes,
     pub routes: Vec<Route>,
     route_ids: HashMap<(AgentId, Region), usize>,
     /// Attempts that are out, by `seq`.
-    pub flights: HashMap<u64, Flight>,
+    pub flights: BTreeMap<u64, Flight>,
     /// Routes that have something due and wait for the total of requests in flight to fall: most urgent first, then by what is
     /// due earliest. Each is in it once at most.
     pub starved: BTreeSet<(TrafficType, Timestamp, usize)>,
@@ -200,21 +218,23 @@ impl<S: Store> Core<S> {
         store: S,
         snapshot: &Snapshot,
         tuning: Tuning,
+        scale: Scale,
         random: fastrand::Rng,
         now: Timestamp,
     ) -> Result<Self, String> {
         let Tuning { policies, settings, config_hash } = tuning;
         let policy_since = policies.iter().map(|(name, _)| (name.clone(), (config_hash.clone(), now))).collect();
-        let kept_at_most = settings.outcomes_max.saturating_add(TRIM_EVERY);
+        let kept_at_most = settings.outcomes_max.saturating_add(scale.trim_every);
         let mut core = Self {
             store,
+            scale,
             policies: Arc::new(policies),
             policy_since,
             config_hash,
             lanes: Lanes::default(),
             routes: Vec::new(),
             route_ids: HashMap::new(),
-            flights: HashMap::new(),
+            flights: BTreeMap::new(),
             starved: BTreeSet::new(),
             calls: Calls::default(),
             dirty: BTreeSet::new(),
@@ -251,7 +271,9 @@ impl<S: Store> Core<S> {
         let policies = Arc::clone(&core.policies);
         let mut routes = std::mem::take(&mut core.routes);
         let (ids, pace) = (&mut core.route_ids, core.settings.pace);
-        core.lanes = Lanes::recover(snapshot, &policies, |spec, lane| route_of(&mut routes, ids, pace, spec, lane))?;
+        core.lanes = Lanes::recover(snapshot, &policies, scale.window, |spec, lane| {
+            route_of(&mut routes, ids, pace, spec, lane)
+        })?;
         core.dirty = (0..routes.len()).chain([CHORES]).collect();
         core.routes = routes;
         core.heed_holds();

@@ -19,8 +19,6 @@ use crate::model::{
 use crate::platform::Order;
 use crate::store::{Change, Store, StoreError};
 
-/// Records taken up in one go before the engine listens again.
-pub(super) const STRIDE: usize = 256;
 /// One pick in so many goes to the longest wait, whatever its class.
 const FAIR_EVERY: u64 = 16;
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -112,7 +110,7 @@ impl<S: Store> Core<S> {
     /// Ends settle windows. True if there are more than one stride takes.
     fn end_windows(&mut self, lane: LaneId, now: Timestamp) -> Result<bool, StoreError> {
         let mut batch = Batch::default();
-        for _ in 0..STRIDE {
+        for _ in 0..self.scale.stride {
             let Some(ended) = self.due(lane, Queue::Settling, now) else {
                 self.commit(batch);
                 return Ok(false);
@@ -149,11 +147,11 @@ impl<S: Store> Core<S> {
             }
             let latest = now.plus(longest);
             let from = Place { order: latest, seq: u64::MAX };
-            let places = match self.store.places(lane, queue, Some(from), STRIDE) {
+            let places = match self.store.places(lane, queue, Some(from), self.scale.stride) {
                 Ok(places) => places,
                 Err(error) => return self.cut_short(batch, error),
             };
-            let full = places.len() == STRIDE;
+            let full = places.len() == self.scale.stride;
             for place in places {
                 // What is out has its turn already.
                 if self.flights.contains_key(&place.seq) {
@@ -182,7 +180,7 @@ impl<S: Store> Core<S> {
     /// Removes what was kept long enough. True if there is more than one stride takes.
     fn purge(&mut self, lane: LaneId, now: Timestamp) -> Result<bool, StoreError> {
         let mut batch = Batch::default();
-        for _ in 0..STRIDE {
+        for _ in 0..self.scale.stride {
             let Some(old) = self.due(lane, Queue::Kept, now) else {
                 self.commit(batch);
                 return Ok(false);
@@ -254,7 +252,7 @@ impl<S: Store> Core<S> {
     /// Lets go what is due, as long as the pace permits. Returns what holds up the rest, if it is the pace.
     fn dispatch(&mut self, route: usize, now: Now) -> Result<Option<Permit>, StoreError> {
         self.starved.retain(|(.., starved)| *starved != route);
-        for _ in 0..STRIDE {
+        for _ in 0..self.scale.stride {
             let fair = self.routes[route].picks % FAIR_EVERY == FAIR_EVERY - 1;
             let Some(next) = self.pick(route, fair, now.wall) else { return Ok(None) };
             if self.flights.len() >= self.settings.pace.in_flight_total {
@@ -356,7 +354,7 @@ impl<S: Store> Core<S> {
         for lane in &self.routes[route].lanes {
             let Some(found) = self.lanes.get(*lane) else { continue };
             for queue in Queue::ATTEMPTS.into_iter().filter(|queue| !found.keeps_back(*queue)) {
-                let places = found.line(queue).places().take(STRIDE);
+                let places = found.line(queue).places().take(self.scale.stride);
                 // Retries are not in the order of their deadlines, and few: each is looked at.
                 let overdue = places.take_while(|place| match queue {
                     Queue::Retry | Queue::Recalled => place.order <= now.wall,

@@ -11,7 +11,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Weak};
 
-use super::core::Core;
+use super::core::{Core, Scale};
 use super::handle::{Command, Handle, Refusal, RefusalKind};
 use super::retune::Tuning;
 use crate::model::{AgentId, LaneId, LaneSpec, Place, Position, Queue, Record, Subscription, Timestamp, What};
@@ -262,7 +262,7 @@ pub fn export_store<S: Store>(
     now: Timestamp,
     mut each: impl FnMut(&ExportHead, ExportSlice) -> Result<(), String>,
 ) -> Result<(), String> {
-    let mut core = Core::new(store, snapshot, tuning, fastrand::Rng::with_seed(0), now)
+    let mut core = Core::new(store, snapshot, tuning, Scale::default(), fastrand::Rng::with_seed(0), now)
         .map_err(|name| format!("messages wait under use case {name:?}, which the configuration does not know"))?;
     let lease = Arc::new(());
     let head = core.begin_export(Arc::downgrade(&lease), now).map_err(|refusal| refusal.message)?;

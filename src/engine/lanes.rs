@@ -1,7 +1,7 @@
 //! The near end of every queue, in memory.
 //!
 //! The store is the schedule. A [`Line`] is a window on one queue of it: the places from its head up to `loaded_to`, at most
-//! [`WINDOW_MAX`] of them, refilled by range scan when it runs low. So memory follows the number of lanes, not of messages,
+//! [`Scale::window`] of them, refilled by range scan when it runs low. So memory follows the number of lanes, not of messages,
 //! and a million messages that fall due together stay in the store until the pace lets them go.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -12,11 +12,6 @@ use super::hold::Held;
 use super::tally::Tally;
 use crate::model::{LaneId, LaneSpec, Place, Policies, Policy, Queue, Rule, Timestamp};
 use crate::store::{Snapshot, Store, StoreError, Ticket};
-
-/// Places kept in memory per queue. Few in tests, so that every one of them goes through the edges of a window.
-pub(super) const WINDOW_MAX: usize = if cfg!(test) { 16 } else { 4096 };
-/// Below this many a window is refilled, well before it runs dry.
-const WINDOW_LOW: usize = WINDOW_MAX / 4;
 
 /// Fences are moved when the first place behind one is due within this time …
 pub(super) const FENCE_LOW: Duration = Duration::from_secs(1);
@@ -40,6 +35,8 @@ pub(super) struct Lane {
 /// A window on one queue.
 #[derive(Debug, Default)]
 pub(super) struct Line {
+    /// Places kept in memory at most.
+    window: usize,
     /// Every place of the queue up to `loaded_to`, but for those whose attempt is out.
     near: BTreeSet<Place>,
     loaded_to: Option<Place>,
@@ -69,7 +66,7 @@ impl Line {
     pub(super) fn show(&mut self, place: Place) {
         if self.complete || self.loaded_to.is_some_and(|last| place <= last) {
             self.near.insert(place);
-            if self.near.len() > WINDOW_MAX {
+            if self.near.len() > self.window {
                 self.near.pop_last();
                 self.complete = false;
                 self.loaded_to = self.near.last().copied();
@@ -111,8 +108,9 @@ impl Line {
         (lane, queue): (LaneId, Queue),
         hidden: impl Fn(u64) -> bool,
     ) -> Result<(), StoreError> {
-        while !self.complete && self.near.len() < WINDOW_LOW {
-            let wanted = WINDOW_MAX - self.near.len();
+        // Well before it runs dry.
+        while !self.complete && self.near.len() < self.window.div_ceil(4) {
+            let wanted = self.window - self.near.len();
             let places = store.places(lane, queue, self.loaded_to, wanted)?;
             self.complete = places.len() < wanted;
             self.loaded_to = places.last().copied().or(self.loaded_to);
@@ -174,8 +172,9 @@ impl Line {
 }
 
 impl Lane {
-    fn new(spec: LaneSpec, policy: Arc<Policy>, route: usize) -> Self {
-        Self { spec, policy, route, spread_next: Timestamp::EPOCH, held: Held::default(), lines: Default::default() }
+    fn new(spec: LaneSpec, policy: Arc<Policy>, route: usize, window: usize) -> Self {
+        let lines = std::array::from_fn(|_| Line { window, ..Line::default() });
+        Self { spec, policy, route, spread_next: Timestamp::EPOCH, held: Held::default(), lines }
     }
 
     pub(super) fn line(&self, queue: Queue) -> &Line {
@@ -250,6 +249,7 @@ pub(super) fn with_rule_of(spec: &LaneSpec, policy: Arc<Policy>) -> Arc<Policy> 
 /// All lanes, by number and by what they are.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
+    window: usize,
     by_id: BTreeMap<LaneId, Lane>,
     ids: HashMap<LaneSpec, LaneId>,
     /// Queues whose fence is on its way to the disk, in the order of their tickets.
@@ -261,9 +261,10 @@ impl Lanes {
     pub(super) fn recover(
         snapshot: &Snapshot,
         policies: &Policies,
+        window: usize,
         mut route: impl FnMut(&LaneSpec, LaneId) -> usize,
     ) -> Result<Self, String> {
-        let mut lanes = Self::default();
+        let mut lanes = Self { window, ..Self::default() };
         for (id, spec) in &snapshot.lanes {
             let waits = |(lane, queue, count): &(LaneId, Queue, u64)| lane == id && queue.needs_policy() && *count > 0;
             let policy = match policies.get(&spec.use_case) {
@@ -274,7 +275,7 @@ impl Lanes {
             };
             let policy = with_rule_of(spec, policy);
             let route = route(spec, *id);
-            lanes.add(*id, Lane::new(spec.clone(), policy, route));
+            lanes.add(*id, Lane::new(spec.clone(), policy, route, window));
         }
         for (id, queue, count) in &snapshot.counts {
             if let Some(lane) = lanes.by_id.get_mut(id) {
@@ -292,7 +293,7 @@ impl Lanes {
 
     /// A lane that did not exist before: it has nothing in the store.
     pub(super) fn create(&mut self, id: LaneId, spec: LaneSpec, policy: Arc<Policy>, route: usize, held: Held) {
-        let mut lane = Lane { held, ..Lane::new(spec, policy, route) };
+        let mut lane = Lane { held, ..Lane::new(spec, policy, route, self.window) };
         for line in &mut lane.lines {
             line.complete = true;
             line.tally = Tally::complete();

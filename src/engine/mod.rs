@@ -2,7 +2,7 @@
 //!
 //! The program is `loop { select().await; apply(input, now) }`. [`select`](Engine::select) is the only async part and only
 //! waits; [`core::Core::apply`] is synchronous and only decides, so there are no locks, and a test drives the core with a
-//! stream of inputs. The price: whatever takes several steps is written out as states, and nothing here may block for long.
+//! stream of inputs. What is between the two is [`Drive`], which a simulation turns as well. The price: whatever takes several steps is written out as states, and nothing here may block for long.
 //! The engine therefore lives on a thread of its own: reads of the store may take a millisecond when its cache is cold, and
 //! must not hold up the servers.
 //!
@@ -19,6 +19,7 @@ mod core;
 mod counters;
 mod disk;
 mod dispatch;
+mod drive;
 mod early;
 mod evidence;
 mod export;
@@ -61,7 +62,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::core::{Core, Effect, Input};
+use self::core::Input;
 use self::wheel::Wheel;
 use crate::clock;
 use crate::fallback::Hooks;
@@ -70,8 +71,9 @@ use crate::platform::Platform;
 use crate::store::{Cursor, Snapshot, Store, StoreError, Ticket};
 
 pub use self::books::{Books, UseCaseBooks};
-pub use self::core::Settings;
+pub use self::core::{Effect, Scale, Settings};
 pub use self::counters::Counters;
+pub use self::drive::{Drive, Footprint};
 pub use self::export::{ExportHead, ExportItem, ExportLease, ExportSlice, LogSpan, export_store};
 pub use self::handle::{
     CallsStatus, Described, Draft, Evidence, EvidenceEffect, EvidenceKind, Explained, Filter, Forecast, Handle, Load,
@@ -83,11 +85,10 @@ pub use self::import::Imported;
 pub use self::pace::{PaceLimits, RestReason};
 pub use self::recall::Survey;
 pub use self::retune::Tuning;
+pub use self::wheel::WAIT_MAX;
 
 /// Requests that may wait for the engine; beyond that, whoever asks waits to ask.
 const COMMANDS_MAX: usize = 1024;
-/// Inputs taken in before the core is asked what follows from them.
-const INPUTS_MAX: usize = 256;
 
 /// What the world tells the engine besides requests: answers of attempts and the store's progress.
 #[derive(Debug)]
@@ -107,6 +108,16 @@ impl Teller {
     pub fn durable(&self, progress: Result<Ticket, StoreError>) {
         // Who is gone need not be told.
         let _ = self.0.send(News::Durable(progress));
+    }
+
+    /// An attempt is back.
+    pub fn answered(&self, seq: u64, answer: Answer) {
+        let _ = self.0.send(News::Answered(seq, answer));
+    }
+
+    /// A call of a hook is back.
+    pub fn called(&self, seq: u64, called: Called) {
+        let _ = self.0.send(News::Called(seq, called));
     }
 
     /// The wall clock stepped.
@@ -149,12 +160,10 @@ impl Doors {
 
 /// The shell around the core: waits, sends, and knows what time it is.
 pub struct Engine<S, P: ?Sized> {
-    core: Core<S>,
+    drive: Drive<S>,
     wheel: Wheel,
     platform: Arc<P>,
     hooks: Hooks,
-    commands: mpsc::Receiver<handle::Command>,
-    news: mpsc::UnboundedReceiver<News>,
     teller: Teller,
     outcomes: watch::Sender<Cursor>,
     attempts: TaskTracker,
@@ -174,16 +183,15 @@ impl<S: Store, P: Platform + ?Sized> Engine<S, P> {
         hooks: Hooks,
         tuning: Tuning,
     ) -> Result<Self, String> {
-        let core = Core::new(store, snapshot, tuning, fastrand::Rng::new(), clock::wall())?;
-        let Doors { commands, news, outcomes, teller, .. } = doors;
+        let (teller, outcomes) = (doors.teller(), doors.outcomes.clone());
+        let random = fastrand::Rng::new();
+        let drive = Drive::new(doors, store, snapshot, tuning, Scale::default(), random, clock::wall())?;
         outcomes.send_replace(snapshot.last_cursor);
         Ok(Self {
-            core,
+            drive,
             wheel: Wheel::default(),
             platform,
             hooks,
-            commands,
-            news,
             teller,
             outcomes,
             attempts: TaskTracker::new(),
@@ -193,63 +201,47 @@ impl<S: Store, P: Platform + ?Sized> Engine<S, P> {
 
     /// Runs until `drain` is cancelled; then lets attempts come back until `leave` is, and hands the store back.
     pub async fn run(mut self, drain: CancellationToken, leave: CancellationToken) -> S {
-        self.after(clock::now());
+        let errands = self.drive.round(clock::now());
+        self.run_errands(errands);
         while let Some(input) = self.select(&drain).await {
             let now = clock::now();
-            self.core.apply(input, now);
-            for _ in 1..INPUTS_MAX {
-                let Some(input) = self.waiting() else { break };
-                self.core.apply(input, now);
-            }
-            self.after(now);
+            self.drive.apply(input, now);
+            let errands = self.drive.round(now);
+            self.run_errands(errands);
         }
-        self.commands.close();
+        self.drive.stop();
         self.come_back(&leave).await;
-        self.core.close()
+        self.drive.close()
     }
 
     /// Waits for the next input; `None` when it is time to stop. Nothing is lost if the wait is given up.
     async fn select(&mut self, drain: &CancellationToken) -> Option<Input> {
         tokio::select! {
             // In this order: what is due is looked at, and what is on disk is answered, before more is taken on. Each round
-            // goes on with news and requests (see `waiting`), so timers can't starve those; the other way round, news that
+            // goes on with news and requests (see `Drive::round`), so timers can't starve those; the other way round, news that
             // never end would starve timers.
             biased;
             () = drain.cancelled() => None,
             route = self.wheel.expired() => Some(Input::Wake(route)),
-            Some(news) = self.news.recv() => Some(news.into()),
-            Some(command) = self.commands.recv() => Some(Input::Command(command)),
+            Some(news) = self.drive.news.recv() => Some(news.into()),
+            Some(command) = self.drive.commands.recv() => Some(Input::Command(command)),
         }
     }
 
-    fn waiting(&mut self) -> Option<Input> {
-        match self.news.try_recv() {
-            Ok(news) => Some(news.into()),
-            Err(_) => self.commands.try_recv().ok().map(Input::Command),
-        }
-    }
-
-    fn after(&mut self, now: clock::Now) {
-        self.core.finish(now);
-        for effect in std::mem::take(&mut self.core.effects) {
+    fn run_errands(&mut self, errands: Vec<Effect>) {
+        for effect in errands {
             match effect {
                 Effect::Arm(route, wait) => self.wheel.arm(route, wait),
                 Effect::Disarm(route) => self.wheel.disarm(route),
                 Effect::Outcomes(cursor) => drop(self.outcomes.send_replace(cursor)),
                 Effect::Launch(seq, order) => {
                     let (platform, teller) = (Arc::clone(&self.platform), self.teller.clone());
-                    let attempt = async move {
-                        let answer = platform.revoke(order).await;
-                        let _ = teller.0.send(News::Answered(seq, answer));
-                    };
+                    let attempt = async move { teller.answered(seq, platform.revoke(order).await) };
                     drop(self.attempts.spawn_on(attempt, &self.runtime));
                 }
                 Effect::Call(seq, granted) => {
                     let (hooks, teller) = (self.hooks.clone(), self.teller.clone());
-                    let call = async move {
-                        let called = hooks.call(*granted).await;
-                        let _ = teller.0.send(News::Called(seq, called));
-                    };
+                    let call = async move { teller.called(seq, hooks.call(*granted).await) };
                     drop(self.attempts.spawn_on(call, &self.runtime));
                 }
             }
@@ -261,19 +253,16 @@ impl<S: Store, P: Platform + ?Sized> Engine<S, P> {
         self.attempts.close();
         let attempts = self.attempts.clone();
         let mut all_back = false;
-        while !all_back || self.core.has_waiting() {
+        while !all_back || self.drive.has_waiting() {
             tokio::select! {
                 biased;
                 () = leave.cancelled() => break,
-                Some(news) = self.news.recv() => self.core.apply(news.into(), clock::now()),
+                Some(news) = self.drive.news.recv() => self.drive.apply(news.into(), clock::now()),
                 () = attempts.wait(), if !all_back => all_back = true,
             }
         }
         // An attempt tells its answer before it counts as back, so none is left behind here.
-        let now = clock::now();
-        while let Ok(news) = self.news.try_recv() {
-            self.core.apply(news.into(), now);
-        }
+        self.drive.come_back(clock::now());
     }
 }
 

@@ -14,7 +14,6 @@ use std::time::Duration;
 use tracing::info;
 
 use super::core::{Batch, Core};
-use super::dispatch::STRIDE;
 use super::handle::{Command, Handle, Page, Refusal, RefusalKind};
 use crate::clock::Now;
 use crate::model::{Event, Outcome, Position, Queue, Recall, Record, Selector, State, Timestamp};
@@ -153,7 +152,7 @@ impl<S: Store> Core<S> {
     pub(super) fn look_on(&mut self, now: Timestamp) -> Result<bool, StoreError> {
         let Some(recall) = self.recalls.0.values().find(|recall| !recall.looked_through) else { return Ok(false) };
         let (id, after) = (recall.id, recall.looked_to);
-        let stretch = self.stretch(|lane| recall.of.covers(lane), is_unmarked, after, STRIDE)?;
+        let stretch = self.stretch(|lane| recall.of.covers(lane), is_unmarked, after, self.scale.stride)?;
         let mut batch = Batch { recalls: BTreeSet::from([id]), ..Batch::default() };
         for position in &stretch {
             // Whatever is out was marked when it began, or left from under a mark.
@@ -169,7 +168,7 @@ impl<S: Store> Core<S> {
         }
         if let Some(recall) = self.recalls.0.get_mut(&id) {
             recall.looked_to = stretch.last().copied().or(after);
-            recall.looked_through = stretch.len() < STRIDE;
+            recall.looked_through = stretch.len() < self.scale.stride;
         }
         self.end_recall(id, now);
         self.commit(batch);

@@ -18,9 +18,6 @@ use crate::model::agents::meant;
 use crate::model::{Agents, AppliesTo, Identity, LaneId, Policies, Policy, Position, Queue, Timestamp, UseCase};
 use crate::store::{Change, Store, StoreError};
 
-/// Places counted in one go by the scan that fills the tallies after a start.
-const COUNTED_MAX: usize = 2048;
-
 /// The queues of what waits for its deadline, or would if it were not held.
 const PENDING: [Queue; 3] = [Queue::Anchor, Queue::Own, Queue::Held];
 
@@ -196,9 +193,9 @@ impl<S: Store> Core<S> {
             queues.filter_map(|queue| Some((id, queue, lane.line(queue).tally.scan_from()?))).next()
         });
         let Some((id, queue, from)) = open else { return Ok(false) };
-        let places = self.store.places(id, queue, from, COUNTED_MAX)?;
+        let places = self.store.places(id, queue, from, self.scale.counted)?;
         if let Some(lane) = self.lanes.get_mut(id) {
-            lane.line_mut(queue).tally.scanned(&places, COUNTED_MAX);
+            lane.line_mut(queue).tally.scanned(&places, self.scale.counted);
         }
         Ok(true)
     }

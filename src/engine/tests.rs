@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::core::{Core, Effect, Input, Settings};
+use super::core::{Core, Effect, Input, Scale, Settings};
 use super::handle::*;
 use super::pace::PaceLimits;
 use super::retune::Tuning;
@@ -32,6 +32,11 @@ pub(super) struct Rig<S = MemoryStore> {
     ticket: u64,
     /// How often a timer woke the core.
     pub wakes: u64,
+}
+
+/// A small window, so that every test goes through its edges.
+pub(super) fn small() -> Scale {
+    Scale { window: 16, ..Scale::default() }
 }
 
 pub(super) fn start() -> Now {
@@ -83,7 +88,7 @@ impl Rig {
 impl<S: Store> Rig<S> {
     pub(super) fn over(store: S, snapshot: &Snapshot, policies: Policies, settings: Settings, now: Now) -> Self {
         let random = fastrand::Rng::with_seed(7);
-        let core = Core::new(store, snapshot, tuning(policies, settings), random, now.wall).unwrap();
+        let core = Core::new(store, snapshot, tuning(policies, settings), small(), random, now.wall).unwrap();
         let mut rig = Self {
             core,
             now,
@@ -486,7 +491,7 @@ fn a_window_is_bounded_and_nothing_behind_it_is_dropped() {
             rig.tell(Input::Answered(seq, Answer::Revoked));
         }
         let near: usize = rig.core.lanes.iter().map(|(_, lane)| lane.line(Queue::Anchor).places().count()).sum();
-        assert!(near <= super::lanes::WINDOW_MAX);
+        assert!(near <= small().window);
         assert!(rig.now.mono < SECOND * 2000, "{} of {} left", left.len(), wanted.len());
     }
     assert!(left.is_sorted_by_key(|(at, _)| *at), "the earliest deadline first");
@@ -598,6 +603,6 @@ fn a_use_case_that_vanished_while_messages_wait_in_it_is_an_error() {
     let store = rig.core.store;
     let snapshot = store.snapshot();
     let without = tuning(Policies::default(), Settings::default());
-    let opened = Core::new(store, &snapshot, without, fastrand::Rng::with_seed(1), rig.now.wall);
+    let opened = Core::new(store, &snapshot, without, small(), fastrand::Rng::with_seed(1), rig.now.wall);
     assert_eq!(opened.err().as_deref(), Some("otp"));
 }

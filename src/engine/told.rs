@@ -3,7 +3,7 @@
 use aws_lc_rs::digest;
 use tracing::warn;
 
-use super::core::{Batch, Core, TRIM_EVERY};
+use super::core::{Batch, Core};
 use super::handle::Described;
 use crate::model::deadline::human;
 use crate::model::{self, GrantState, Identity, Outcome, Record, Report, Timestamp};
@@ -69,7 +69,7 @@ impl<S: Store> Core<S> {
         };
         batch.changes.push(Change::Outcome(self.last_cursor, Box::new(entry)));
         let surplus = self.last_cursor.saturating_sub(self.settings.outcomes_max);
-        if surplus > 0 && self.last_cursor.is_multiple_of(TRIM_EVERY) {
+        if surplus > 0 && self.last_cursor.is_multiple_of(self.scale.trim_every) {
             self.lose_outcomes(surplus);
             batch.changes.push(Change::TrimOutcomes(surplus));
         }

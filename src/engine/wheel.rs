@@ -12,7 +12,7 @@ use tokio_util::time::{DelayQueue, delay_queue};
 
 /// Longest wait that is armed. `DelayQueue` panics at 2^36 ms; and an hour bounds what a missed clock step can cost,
 /// since the wall clock is asked again at each wake-up.
-const WAIT_MAX: Duration = Duration::from_secs(3600);
+pub const WAIT_MAX: Duration = Duration::from_secs(3600);
 
 /// See the module's documentation.
 #[derive(Default)]
