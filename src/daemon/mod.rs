@@ -13,6 +13,7 @@ mod reload;
 mod run;
 mod signals;
 mod sockets;
+mod systemd;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::logs::Logs;
-use super::run::{tell_systemd, tuning};
-use super::{hooks, pushes};
+use super::run::tuning;
+use super::{hooks, pushes, systemd};
 use crate::clock;
 use crate::config::{self, Change, Config, Diff, Env, Loaded};
 use crate::engine::{Handle, Plan, Refusal, RefusalKind};
@@ -103,7 +103,7 @@ impl Reloader {
     async fn reload(&mut self) -> Result<ReloadView, Refusal> {
         // systemd wants both in one datagram, or it can't tell this reload's READY from an earlier one.
         if let Ok(since) = NotifyState::monotonic_usec_now() {
-            tell_systemd(&[NotifyState::Reloading, since]);
+            systemd::tell(&[NotifyState::Reloading, since]);
         }
         let result = self.take_over().await;
         let (now, good) = (clock::wall(), result.is_ok());
@@ -117,7 +117,7 @@ impl Reloader {
             failures: self.told.borrow().failed,
             message: result.as_ref().err().map(|refusal| refusal.message.clone()),
         });
-        tell_systemd(&[NotifyState::Ready]);
+        systemd::tell(&[NotifyState::Ready]);
         result
     }
 

@@ -27,6 +27,7 @@ mod hold;
 mod list;
 mod lost_answer;
 mod metrics;
+mod notify;
 mod outcomes;
 mod pace;
 mod passed;
