@@ -7,6 +7,7 @@ pub mod exit;
 mod export;
 mod file_watch;
 mod hooks;
+mod journal;
 mod logs;
 mod pushes;
 mod reload;

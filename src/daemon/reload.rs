@@ -86,9 +86,13 @@ impl Reloader {
     /// A reload whose outcome nobody waits for: the log says how it went.
     async fn told_to(&mut self, why: &str) {
         match self.reload().await {
-            Ok(done) if done.applied => info!(config = %done.config_hash, "{why}: configuration taken over"),
+            Ok(done) if done.applied => {
+                info!(name: "config_taken", config = %done.config_hash, "{why}: configuration taken over");
+            }
             Ok(_) => info!("{why}: the configuration is the same; tokens and certificates were read again"),
-            Err(refusal) => error!("{why}: the configuration stays as it was: {}", refusal.message),
+            Err(refusal) => {
+                error!(name: "config_refused", "{why}: the configuration stays as it was: {}", refusal.message);
+            }
         }
     }
 

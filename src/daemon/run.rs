@@ -103,7 +103,7 @@ pub(super) fn run(path: &Path) -> ExitCode {
     };
     match runtime.block_on(live(path, loaded, logs)) {
         Ok(()) => {
-            info!("stopped");
+            info!(name: "stopped", "stopped");
             ExitCode::SUCCESS
         }
         Err(Failure(code, words)) => {
@@ -130,7 +130,7 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
     let platform: Arc<dyn Platform> = match config.platform.mode {
         Mode::Live => Arc::new(client(&config).map_err(|error| Failure::new(exit::CONFIG, error))?),
         Mode::Shadow => {
-            warn!("SHADOW MODE: nothing will be revoked; what would have been is recorded as outcome SHADOW");
+            warn!(name: "shadow_mode", "SHADOW MODE: nothing will be revoked; what would have been is recorded as outcome SHADOW");
             Arc::new(Shadow)
         }
     };
@@ -152,7 +152,7 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
     });
     let (store, snapshot) = opened.await.map_err(|error| Failure::new(exit::SOFTWARE, error))??;
     let pending: u64 = snapshot.counts.iter().map(|(.., count)| count).sum();
-    info!(path = %config.store.path.display(), messages = pending, "the store is open");
+    info!(name: "store_open", path = %config.store.path.display(), messages = pending, "the store is open");
 
     let engine = Engine::new(doors, store, &snapshot, platform, hooks, tuning(&config, &hash)).map_err(|name| {
         let words = format!(
@@ -223,7 +223,7 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
     }
     let server = intake::server::run(listener, intake::router(gate), config.server.clients_max, stop.drain.clone());
     servers.spawn(server);
-    info!(version = env!("CARGO_PKG_VERSION"), socket = %config.server.socket.display(), config = %hash, "ready");
+    info!(name: "ready", version = env!("CARGO_PKG_VERSION"), socket = %config.server.socket.display(), config = %hash, "ready");
     systemd::tell(&[NotifyState::Ready]);
     tokio::spawn(systemd::keep_telling(handle, config.platform.mode, stop.drain.clone()));
 
