@@ -413,7 +413,7 @@ impl Log {
 /// How a line of the log looks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LogFormat {
-    /// Text on a terminal, else JSON.
+    /// The journal's own fields under systemd, else text.
     Auto,
     /// For people.
     Text,

@@ -37,6 +37,9 @@ fn screen(view: &ExplainView, here: &Here) -> String {
     };
     parts.extend(paragraphs.iter().chain(&held(view, here)).chain(&resting(view)).map(|words| here.wrap(words, 0)));
     parts.push(story(view, here));
+    if !view.message_hash.is_empty() {
+        parts.push(format!("In the journal: MESSAGE_HASH={}", view.message_hash));
+    }
     parts.join("\n\n")
 }
 

@@ -175,7 +175,7 @@ fn by_use_case(view: &ForecastView, here: &Here) -> String {
     show::text(&table)
 }
 
-fn sketch(row: &[u64]) -> String {
+pub(super) fn sketch(row: &[u64]) -> String {
     let sums: Vec<u64> = row.chunks(row.len().div_ceil(SKETCH).max(1)).map(|part| part.iter().sum()).collect();
     let most = sums.iter().copied().max().unwrap_or(0);
     let height = |count: &u64| match share(*count, most, HEIGHTS.len()) {

@@ -24,6 +24,8 @@ mod reload;
 mod report;
 mod show;
 mod status;
+mod terminal;
+mod top;
 
 use std::process::ExitCode;
 
@@ -94,6 +96,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Import { file } => export::import(&client, &mut out, &file).await,
         Command::Bench(args) => bench::print(&mut out, args).await,
         Command::Status => status::print(&client, &mut out).await,
+        Command::Top { once } => top::print(&client, &mut out, once).await,
         Command::Hold(args) => holds::hold(&client, &mut out, args).await,
         Command::Release(args) => holds::release(&client, &mut out, args).await,
         Command::Recall(args) => recall::recall(&client, &mut out, args).await,

@@ -153,7 +153,7 @@ impl Reader<'_> {
 }
 
 /// Rows of outcomes. All columns but the last have a width of their own, so that what comes later stands below what came before.
-fn table(outcomes: &[OutcomeView], here: &Here, headed: bool) -> String {
+pub(super) fn table(outcomes: &[OutcomeView], here: &Here, headed: bool) -> String {
     let mut table = here.table([
         Column::wide_number("CURSOR", 6),
         Column::wide("TIME", 11),

@@ -93,7 +93,7 @@ fn facts(view: &StatusView, here: &Here) -> Option<String> {
 }
 
 /// How much there is, and how long it takes to add to it.
-fn store(view: &StoreView) -> String {
+pub(super) fn store(view: &StoreView) -> String {
     let StoreView { disk_bytes, young_bytes, frozen_bytes, backlog, flushes } = view;
     let mut words =
         format!("{} on disk, {} in memory", show::bytes(*disk_bytes), show::bytes(young_bytes + frozen_bytes));
@@ -166,7 +166,7 @@ fn fallback(view: &StatusView, here: &Here) -> Option<String> {
     Some(show::text(&table) + &errors)
 }
 
-fn routes(view: &StatusView, here: &Here) -> Option<String> {
+pub(super) fn routes(view: &StatusView, here: &Here) -> Option<String> {
     if view.routes.is_empty() {
         return None;
     }

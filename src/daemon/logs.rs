@@ -1,6 +1,7 @@
-//! Logs: to standard error, where journald picks them up. The level can be changed while the daemon runs.
+//! Logs: under systemd to the journal, field by field; else to standard error. The level can be changed while the daemon runs.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal as _};
+use std::path::Path;
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
@@ -10,6 +11,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
+use super::journal::{self, Journal};
 use crate::config::{Log, LogFormat};
 use crate::store::QUIET;
 
@@ -22,13 +24,16 @@ pub(super) struct Logs(reload::Handle<EnvFilter, Registry>);
 /// If the filter directives make no sense.
 pub(super) fn start(log: &Log) -> Result<Logs, String> {
     let (filter, handle) = reload::Layer::new(filter(log)?);
-    let terminal = std::io::stderr().is_terminal();
-    let lines = fmt::layer().with_writer(std::io::stderr);
+    let terminal = io::stderr().is_terminal();
+    let lines = fmt::layer().with_writer(io::stderr);
     let logs = tracing_subscriber::registry().with(filter).with(filter_fn(may_be_said));
     match log.format {
         LogFormat::Json => logs.with(lines.json()).init(),
-        // journald adds the time itself, and colours are for terminals.
-        LogFormat::Auto if !terminal && under_journald() => logs.with(lines.with_ansi(false).without_time()).init(),
+        LogFormat::Auto if under_journald() => match Journal::open(Path::new(journal::SOCKET)) {
+            Ok(journal) => logs.with(journal).init(),
+            // Then as lines; journald adds the time itself.
+            Err(_) => logs.with(lines.with_ansi(false).without_time()).init(),
+        },
         LogFormat::Auto | LogFormat::Text => logs.with(lines.with_ansi(terminal)).init(),
     }
     Ok(Logs(handle))
@@ -56,7 +61,8 @@ fn may_be_said(said: &Metadata<'_>) -> bool {
     *said.level() <= Level::INFO || !ON_THE_WIRE.iter().any(|library| said.target().starts_with(library))
 }
 
-/// systemd.exec(5): set where standard output or error is connected to the journal.
+/// Whether standard error is the journal's: systemd.exec(5) names it by device and inode. The name alone may be inherited.
 fn under_journald() -> bool {
-    std::env::var_os("JOURNAL_STREAM").is_some()
+    let named = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    rustix::fs::fstat(io::stderr()).is_ok_and(|stderr| named == format!("{}:{}", stderr.st_dev, stderr.st_ino))
 }

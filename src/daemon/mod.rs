@@ -7,12 +7,14 @@ pub mod exit;
 mod export;
 mod file_watch;
 mod hooks;
+mod journal;
 mod logs;
 mod pushes;
 mod reload;
 mod run;
 mod signals;
 mod sockets;
+mod systemd;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::logs::Logs;
-use super::run::{tell_systemd, tuning};
-use super::{hooks, pushes};
+use super::run::tuning;
+use super::{hooks, pushes, systemd};
 use crate::clock;
 use crate::config::{self, Change, Config, Diff, Env, Loaded};
 use crate::engine::{Handle, Plan, Refusal, RefusalKind};
@@ -86,9 +86,13 @@ impl Reloader {
     /// A reload whose outcome nobody waits for: the log says how it went.
     async fn told_to(&mut self, why: &str) {
         match self.reload().await {
-            Ok(done) if done.applied => info!(config = %done.config_hash, "{why}: configuration taken over"),
+            Ok(done) if done.applied => {
+                info!(name: "config_taken", config = %done.config_hash, "{why}: configuration taken over");
+            }
             Ok(_) => info!("{why}: the configuration is the same; tokens and certificates were read again"),
-            Err(refusal) => error!("{why}: the configuration stays as it was: {}", refusal.message),
+            Err(refusal) => {
+                error!(name: "config_refused", "{why}: the configuration stays as it was: {}", refusal.message);
+            }
         }
     }
 
@@ -103,7 +107,7 @@ impl Reloader {
     async fn reload(&mut self) -> Result<ReloadView, Refusal> {
         // systemd wants both in one datagram, or it can't tell this reload's READY from an earlier one.
         if let Ok(since) = NotifyState::monotonic_usec_now() {
-            tell_systemd(&[NotifyState::Reloading, since]);
+            systemd::tell(&[NotifyState::Reloading, since]);
         }
         let result = self.take_over().await;
         let (now, good) = (clock::wall(), result.is_ok());
@@ -117,7 +121,7 @@ impl Reloader {
             failures: self.told.borrow().failed,
             message: result.as_ref().err().map(|refusal| refusal.message.clone()),
         });
-        tell_systemd(&[NotifyState::Ready]);
+        systemd::tell(&[NotifyState::Ready]);
         result
     }
 

@@ -23,7 +23,7 @@ use super::logs::Logs;
 use super::reload::Reloader;
 use super::signals::{self, Stop};
 use super::sockets::Passed;
-use super::{clock_watch, exit, file_watch, hooks, logs, pushes};
+use super::{clock_watch, exit, file_watch, hooks, logs, pushes, systemd};
 use crate::clock;
 use crate::config::{self, Config, Loaded, Mode};
 use crate::engine::{Doors, Engine, PaceLimits, Settings, Tuning};
@@ -103,7 +103,7 @@ pub(super) fn run(path: &Path) -> ExitCode {
     };
     match runtime.block_on(live(path, loaded, logs)) {
         Ok(()) => {
-            info!("stopped");
+            info!(name: "stopped", "stopped");
             ExitCode::SUCCESS
         }
         Err(Failure(code, words)) => {
@@ -130,7 +130,7 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
     let platform: Arc<dyn Platform> = match config.platform.mode {
         Mode::Live => Arc::new(client(&config).map_err(|error| Failure::new(exit::CONFIG, error))?),
         Mode::Shadow => {
-            warn!("SHADOW MODE: nothing will be revoked; what would have been is recorded as outcome SHADOW");
+            warn!(name: "shadow_mode", "SHADOW MODE: nothing will be revoked; what would have been is recorded as outcome SHADOW");
             Arc::new(Shadow)
         }
     };
@@ -144,6 +144,7 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
     let hangup = signal(SignalKind::hangup()).map_err(|error| Failure::new(exit::SOFTWARE, error))?;
 
     let (directory, options) = (config.store.path.clone(), store_options(&config));
+    let options = StoreOptions { progress: Some(systemd::opening), ..options };
     let news = teller.clone();
     // Opening reads, and after a crash much: not on a thread that others wait for.
     let opened = tokio::task::spawn_blocking(move || {
@@ -151,7 +152,7 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
     });
     let (store, snapshot) = opened.await.map_err(|error| Failure::new(exit::SOFTWARE, error))??;
     let pending: u64 = snapshot.counts.iter().map(|(.., count)| count).sum();
-    info!(path = %config.store.path.display(), messages = pending, "the store is open");
+    info!(name: "store_open", path = %config.store.path.display(), messages = pending, "the store is open");
 
     let engine = Engine::new(doors, store, &snapshot, platform, hooks, tuning(&config, &hash)).map_err(|name| {
         let words = format!(
@@ -203,7 +204,7 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
         webhook = Some(serving);
     }
     let gate = Arc::new(Gate {
-        engine: handle,
+        engine: handle.clone(),
         access,
         desk,
         limits: Limits { request_bytes: config.server.request_bytes_max, batch_bytes: config.server.batch_bytes_max },
@@ -222,11 +223,12 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
     }
     let server = intake::server::run(listener, intake::router(gate), config.server.clients_max, stop.drain.clone());
     servers.spawn(server);
-    info!(version = env!("CARGO_PKG_VERSION"), socket = %config.server.socket.display(), config = %hash, "ready");
-    tell_systemd(&[NotifyState::Ready]);
+    info!(name: "ready", version = env!("CARGO_PKG_VERSION"), socket = %config.server.socket.display(), config = %hash, "ready");
+    systemd::tell(&[NotifyState::Ready]);
+    tokio::spawn(systemd::keep_telling(handle, config.platform.mode, stop.drain.clone()));
 
     stop.drain.cancelled().await;
-    tell_systemd(&[NotifyState::Stopping]);
+    systemd::tell(&[NotifyState::Stopping]);
     tokio::select! {
         _ = servers.join_all() => {}
         () = tokio::time::sleep(GRACE) => warn!("some clients did not let go; leaving them"),
@@ -317,11 +319,4 @@ pub(super) fn tuning(config: &Config, hash: &str) -> Tuning {
         unsubscribed_max: retention.unsubscribed_max,
     };
     Tuning { policies: config.policies().clone(), settings, config_hash: hash.into() }
-}
-
-/// Without systemd nobody listens, and that is fine.
-pub(super) fn tell_systemd(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        warn!(%error, "systemd can't be told");
-    }
 }

@@ -28,7 +28,7 @@ pub(super) fn listen(stop: Stop) -> std::io::Result<impl Future<Output = ()>> {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
         };
-        info!("{name}: stopping; what is on its way is waited for (once more to leave at once)");
+        info!(name: "stopping", "{name}: stopping; what is on its way is waited for (once more to leave at once)");
         stop.drain.cancel();
         let name = tokio::select! {
             _ = terminate.recv() => "SIGTERM",

@@ -115,7 +115,7 @@ impl<S: Store> Core<S> {
         self.let_calls_go();
         if voided > 0 {
             self.calls.hook(&use_case).status.voided += voided;
-            warn!(%use_case, grants = voided, "no hook took these grants while they were of use: they are void");
+            warn!(name: "grants_void", %use_case, grants = voided, "no hook took these grants while they were of use: they are void");
         }
         if handed_back > 0 {
             warn!(%use_case, grants = handed_back, "there is no hook any more: these grants are left to their agents");
@@ -160,9 +160,9 @@ impl<S: Store> Core<S> {
         }
         match (good, std::mem::replace(&mut hook.fails, !good)) {
             (false, false) => {
-                warn!(%use_case, error = %words, "its fallback hook fails; grants wait and are tried again");
+                warn!(name: "hook_fails", %use_case, error = %words, "its fallback hook fails; grants wait and are tried again");
             }
-            (true, true) => info!(%use_case, "its fallback hook takes grants again"),
+            (true, true) => info!(name: "hook_takes", %use_case, "its fallback hook takes grants again"),
             _ => {}
         }
         if !good {

@@ -31,12 +31,14 @@ impl<S: Store> Core<S> {
             return;
         }
         let strides = [self.count_on(), self.look_on(now.wall), self.sift(now.wall), self.sweep(now.wall)];
+        let trouble = strides.iter().find_map(|stride| stride.as_ref().err());
+        let failed = std::mem::replace(&mut self.chores_fail, trouble.is_some());
+        if let Some(error) = trouble.filter(|_| !failed) {
+            warn!(%error, "the store can't be read; what is done beside the work waits");
+        }
         let waits = strides.into_iter().filter_map(|stride| match stride {
             Ok(more) => more.then_some(Duration::ZERO),
-            Err(error) => {
-                warn!(%error, "the store can't be read; trying again");
-                Some(STORE_AGAIN)
-            }
+            Err(_) => Some(STORE_AGAIN),
         });
         // A store that can't be read is not asked all the time, whatever else there is to do.
         let wait = waits.max().or_else(|| self.forget_recalls(now.wall));

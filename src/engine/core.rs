@@ -173,6 +173,8 @@ pub(super) struct Core<S> {
     pub holds: Holds,
     pub recalls: Recalls,
     pub sifting: Sifting,
+    /// The last time that there was something to do beside the work, the store could not be read.
+    pub chores_fail: bool,
     pub acked: HashMap<AgentId, Cursor>,
     pub last_cursor: Cursor,
     pub durable_cursor: Cursor,
@@ -244,6 +246,7 @@ impl<S: Store> Core<S> {
             holds: Holds::recover(snapshot),
             recalls: Recalls::recover(snapshot),
             sifting: sift_all(snapshot),
+            chores_fail: false,
             acked: snapshot.acked.iter().cloned().collect(),
             last_cursor: snapshot.last_cursor,
             durable_cursor: snapshot.last_cursor,

@@ -53,10 +53,11 @@ impl<S: Store> Core<S> {
         if still != std::mem::replace(&mut self.stood_still, still) {
             if still {
                 error!(
+                    name: "stands_still",
                     "too much waits for the disk: nothing more is revoked, and no event taken, until it can be written"
                 );
             } else {
-                info!("what waited for the disk is written: revocations and events go on");
+                info!(name: "moves_again", "what waited for the disk is written: revocations and events go on");
             }
         }
         still

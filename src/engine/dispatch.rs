@@ -12,9 +12,10 @@ use tracing::{debug, error, info, warn};
 use super::core::{Batch, Core, Effect, Flight, Route};
 use super::lanes::FENCE_LOW;
 use super::pace::{self, Permit};
+use super::told::message_hash;
 use crate::clock::Now;
 use crate::model::{
-    Answer, Event, LaneId, Missed, Place, Position, Queue, Record, Timestamp, TrafficType, grant, retry,
+    Answer, Event, Identity, LaneId, Missed, Place, Position, Queue, Record, Timestamp, TrafficType, grant, retry,
 };
 use crate::platform::Order;
 use crate::store::{Change, Store, StoreError};
@@ -51,10 +52,14 @@ impl<S: Store> Core<S> {
         let wait = worked.unwrap_or_else(|error| {
             if !was_unreadable {
                 let Route { agent, region, .. } = &self.routes[route];
-                warn!(%agent, %region, %error, "the store can't be read; trying again");
+                error!(name: "store_unreadable", %agent, %region, %error, "the store can't be read; trying again and again");
             }
             Some(STORE_AGAIN)
         });
+        let Route { agent, region, unreadable, .. } = &self.routes[route];
+        if was_unreadable && !unreadable {
+            info!(name: "store_readable", %agent, %region, "the store can be read again");
+        }
         // What was done just now concerned this route, and has been looked at.
         self.dirty.remove(&route);
         self.effects.push(match wait {
@@ -436,7 +441,9 @@ impl<S: Store> Core<S> {
         self.say(route, change, &answer);
         self.counters.answered(answer.kind());
         self.times.answers.record(now.mono.saturating_sub(left));
-        debug!(seq, answer = answer.kind(), "an attempt is back");
+        let Identity { agent, .. } = &record.identity;
+        let message_hash = || message_hash(self.store_id, &record.identity);
+        debug!(name: "answered", %agent, message_hash = message_hash(), answer = answer.kind(), "an attempt is back");
         let mut batch = Batch::default();
         self.advance(&mut record, stored_at, Event::Answered(answer), now.wall, &mut batch);
         self.commit(batch);
@@ -452,9 +459,11 @@ impl<S: Store> Core<S> {
             pace::Change::Rests(reason, wait) => {
                 self.counters.rests(reason);
                 let words = answer.words();
-                warn!(%agent, %region, ?reason, answer = %words, first_wait = ?wait, "no requests for now; trying again by and by");
+                warn!(name: "rests", %agent, %region, ?reason, answer = %words, first_wait = ?wait, "no requests for now; trying again by and by");
             }
-            pace::Change::Resumes(reason) => info!(%agent, %region, after = ?reason, "requests go out again"),
+            pace::Change::Resumes(reason) => {
+                info!(name: "goes_on", %agent, %region, after = ?reason, "requests go out again");
+            }
         }
     }
 }

@@ -427,6 +427,8 @@ pub struct Explained {
     pub spread: Duration,
     /// Its agent and region rest: why, and for how long yet.
     pub resting: Option<(RestReason, Duration)>,
+    /// What stands for it in the log.
+    pub message_hash: String,
 }
 
 /// Where an answer goes.

@@ -106,7 +106,7 @@ impl<S: Store> Core<S> {
             return Err(Refusal::conflict(message));
         }
         let hold = Hold { id: self.new_seq(), of, reason, since: now, released: None };
-        info!(hold = hold.id, of = %hold.of, "held: nothing of it is revoked until the hold is released");
+        info!(name: "held", hold = hold.id, of = %hold.of, "held: nothing of it is revoked until the hold is released");
         Ok(self.put_hold(&hold, now))
     }
 
@@ -123,7 +123,7 @@ impl<S: Store> Core<S> {
             return Err(Refusal { kind: RefusalKind::NotFound, message, field: None });
         };
         let waiting = self.hold_status(&hold).waiting;
-        info!(hold = hold.id, of = %hold.of, waiting, "released: what is due leaves now");
+        info!(name: "released", hold = hold.id, of = %hold.of, waiting, "released: what is due leaves now");
         let status = self.put_hold(&Hold { released: Some(now), ..hold }, now);
         self.sift_again(&status.hold.of, Queue::Held);
         Ok(HoldStatus { waiting, ..status })

@@ -77,9 +77,9 @@ impl<S: Store> Core<S> {
         let (agent, region) = (&found.agent, found.region);
         match load {
             Some(Load { backlog, done_by, .. }) if late && !was_late => {
-                warn!(%agent, %region, backlog, per_second, %done_by, "revocations can't all leave in time at this pace");
+                warn!(name: "falls_behind", %agent, %region, backlog, per_second, %done_by, "revocations can't all leave in time at this pace");
             }
-            _ if was_late && !late => info!(%agent, %region, "revocations leave in time again"),
+            _ if was_late && !late => info!(name: "catches_up", %agent, %region, "revocations leave in time again"),
             _ => {}
         }
     }

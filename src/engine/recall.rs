@@ -82,7 +82,7 @@ impl<S: Store> Core<S> {
         }
         self.store.writable().map_err(|error| Refusal::unavailable(error.to_string()))?;
         let id = self.new_seq();
-        info!(recall = id, %of, "recalled: all of it is revoked now");
+        info!(name: "recalled", recall = id, %of, "recalled: all of it is revoked now");
         self.recalls.0.insert(id, Recall::new(id, of, reason, now));
         let mut batch = Batch { recalls: BTreeSet::from([id]), ..Batch::default() };
         // What is out is to be marked before its answer is back.
@@ -144,7 +144,7 @@ impl<S: Store> Core<S> {
         recall.ended = Some(now);
         let count = |outcome: Outcome| recall.before[outcome as usize] + recall.since[outcome as usize];
         let (delivered, unknown) = (count(Outcome::Delivered), count(Outcome::Unknown));
-        info!(recall = id, revoked = count(Outcome::Revoked), delivered, unknown, "recall ended");
+        info!(name: "recall_ended", recall = id, revoked = count(Outcome::Revoked), delivered, unknown, "recall ended");
         self.dirty.insert(super::chores::CHORES);
     }
 

@@ -13,6 +13,7 @@ use tracing::info;
 use super::core::{Batch, Core, Settings};
 use super::handle::{Explained, Forecast, Plan, PlannedUseCase, Refusal, RefusalKind};
 use super::lanes::with_rule_of;
+use super::told::message_hash;
 use crate::clock::Now;
 use crate::model::agents::meant;
 use crate::model::{Agents, AppliesTo, Identity, LaneId, Policies, Policy, Position, Queue, Timestamp, UseCase};
@@ -182,6 +183,7 @@ impl<S: Store> Core<S> {
             release: policy.release(message.deadline),
             spread: policy.spread,
             resting: self.routes[lane.route].pace.resting(now.mono),
+            message_hash: message_hash(self.store_id, identity),
             message,
         })
     }

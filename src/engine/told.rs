@@ -1,7 +1,7 @@
 //! What agents are told of a message: its outcome, its grant, and the message as it is.
 
-use aws_lc_rs::digest;
-use tracing::warn;
+use aws_lc_rs::{digest, hmac};
+use tracing::{debug, warn};
 
 use super::core::{Batch, Core};
 use super::handle::Described;
@@ -67,6 +67,15 @@ impl<S: Store> Core<S> {
                 _ => None,
             },
         };
+        debug!(
+            name: "told",
+            agent = %entry.identity.agent,
+            use_case = %entry.use_case,
+            outcome = outcome.as_str(),
+            ?kind,
+            message_hash = message_hash(self.store_id, &entry.identity),
+            "an outcome"
+        );
         batch.changes.push(Change::Outcome(self.last_cursor, Box::new(entry)));
         let surplus = self.last_cursor.saturating_sub(self.settings.outcomes_max);
         if surplus > 0 && self.last_cursor.is_multiple_of(self.scale.trim_every) {
@@ -88,6 +97,7 @@ impl<S: Store> Core<S> {
         if lost > 0 && !self.losing {
             let agent = entries.iter().find(unread).map(|(_, entry)| &entry.identity.agent);
             warn!(
+                name: "outcomes_lost",
                 ?agent,
                 lost,
                 kept = self.settings.outcomes_max,
@@ -119,6 +129,17 @@ impl<S: Store> Core<S> {
             record,
         }
     }
+}
+
+/// What stands for a message in the log, since ids are at times made of phone numbers: the same for as long as there is the
+/// store, and of no use to whoever does not have it.
+pub(super) fn message_hash(store_id: u64, identity: &Identity) -> String {
+    let mut signing = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, &store_id.to_be_bytes()));
+    signing.update(&(identity.agent.as_str().len() as u64).to_be_bytes());
+    signing.update(identity.agent.as_str().as_bytes());
+    signing.update(identity.message_id.as_str().as_bytes());
+    let part = signing.sign().as_ref().first_chunk().copied().unwrap_or_default();
+    format!("{:016x}", u64::from_be_bytes(part))
 }
 
 /// The same for a message's whole life, also in a store that takes it over, and for no other message: the idempotency key

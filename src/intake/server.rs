@@ -96,13 +96,19 @@ impl Listener for UnixListener {
 pub async fn run<L: Listener>(listener: L, routes: Router, clients_max: usize, stopping: CancellationToken) {
     let seats = Seats::new(clients_max);
     let clients = TaskTracker::new();
+    let mut failing = false;
     loop {
         let (opening, peer) = tokio::select! {
             () = stopping.cancelled() => break,
             accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
+                Ok(accepted) => {
+                    failing = false;
+                    accepted
+                }
                 Err(error) => {
-                    warn!(%error, "can't accept a connection; trying again");
+                    if !std::mem::replace(&mut failing, true) {
+                        warn!(%error, "can't accept connections; trying again and again");
+                    }
                     tokio::time::sleep(ACCEPT_AGAIN).await;
                     continue;
                 }

@@ -700,6 +700,9 @@ pub struct ExplainView {
     /// For how long yet.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_duration")]
     pub resumes_in: Option<Duration>,
+    /// What stands for it in the log: `MESSAGE_HASH=` in the journal.
+    #[serde(default)]
+    pub message_hash: String,
 }
 
 impl From<Explained> for ExplainView {
@@ -715,6 +718,7 @@ impl From<Explained> for ExplainView {
             spread: explained.spread,
             resting: explained.resting.map(|(reason, _)| reason),
             resumes_in: explained.resting.map(|(_, wait)| wait),
+            message_hash: explained.message_hash,
         }
     }
 }

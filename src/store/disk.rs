@@ -36,11 +36,11 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Bound;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::home::{Home, JournalDir};
+use super::home::{Home, JournalDir, RunDir};
 use super::journal::{self, Journal};
 use super::keeper::{Ageing, Keeper, Shelf};
 use super::key::{IdentityHash, Key, read_position};
@@ -53,6 +53,7 @@ use super::writer::{Order, Turn, Writer};
 use super::young::{Generation, Walk};
 use super::{Change, Cursor, Durability, Entry, Figures, Snapshot, Store, StoreError, SyncWitness, Ticket, codec};
 use crate::model::{Identity, LaneId, Place, Position, Queue, Record, Timestamp};
+use crate::usage;
 
 /// Batches that may wait for the disk; the engine is expected to refuse long before.
 const BACKLOG_MAX: u64 = 65_536;
@@ -82,6 +83,8 @@ pub struct Options {
     pub durability: Durability,
     /// Sees what is synced, in what order.
     pub witness: SyncWitness,
+    /// Told how far opening has come: bytes that were read, and of how many.
+    pub progress: Option<fn(u64, u64)>,
     /// For tests and drills: while it is set, every write fails as on a broken disk.
     pub broken: Arc<AtomicBool>,
 }
@@ -94,6 +97,7 @@ impl Default for Options {
             generation: Duration::from_secs(60),
             durability: Durability::Disk,
             witness: SyncWitness::default(),
+            progress: None,
             broken: Arc::default(),
         }
     }
@@ -136,6 +140,31 @@ enum Stage {
     Aged(Arc<Frozen>, usize),
 }
 
+/// How far opening has come. Several threads get on with it; what is told never goes backwards.
+struct Progress {
+    tell: fn(u64, u64),
+    done: Mutex<u64>,
+    of: u64,
+}
+
+impl Progress {
+    fn begin(journals: &[JournalDir], runs: &[RunDir], tell: Option<fn(u64, u64)>) -> Self {
+        let all = journals.iter().map(|journal| &journal.path).chain(runs.iter().map(|run| &run.path));
+        let of = all.map(|path| usage::disk_bytes(path)).sum();
+        let progress = Self { tell: tell.unwrap_or(|_, _| ()), done: Mutex::default(), of };
+        (progress.tell)(0, of);
+        progress
+    }
+
+    /// What is in there was read, or can be from now on.
+    fn passed(&self, path: &Path) {
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        *done += usage::disk_bytes(path);
+        // Opening may write a little.
+        (self.tell)((*done).min(self.of), self.of);
+    }
+}
+
 impl std::fmt::Debug for SledStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SledStore").field("tickets", &self.tickets).finish_non_exhaustive()
@@ -161,10 +190,12 @@ impl SledStore {
         if covered > 0 && journals.is_empty() {
             return Err(StoreError::Corrupt(format!("{} has runs and no journal", dir.display())));
         }
+        let progress = Progress::begin(&journals, &runs, options.progress);
         // Each takes about as long as the other, and whoever starts the daemon waits for both.
+        let opened = |run: &Path| progress.passed(run);
         let (recovered, shelf) = std::thread::scope(|scope| {
-            let shelf = scope.spawn(|| Shelf::open(home.clone(), runs, options.cache_bytes));
-            let recovered = replay(&journals);
+            let shelf = scope.spawn(|| Shelf::open(home.clone(), runs, options.cache_bytes, opened));
+            let recovered = replay(&journals, &progress);
             (recovered, shelf.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
         let (mut state, shelf) = (recovered?, shelf?);
@@ -304,10 +335,11 @@ impl SledStore {
 }
 
 /// What the journals say, one after the other.
-fn replay(journals: &[JournalDir]) -> Result<State, StoreError> {
+fn replay(journals: &[JournalDir], progress: &Progress) -> Result<State, StoreError> {
     let mut recovered = None;
     for journal in journals {
         journal::replay(journal, &mut recovered)?;
+        progress.passed(&journal.path);
     }
     Ok(recovered.unwrap_or_else(|| State { facts: Facts::new(random()), ..State::default() }))
 }

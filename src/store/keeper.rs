@@ -9,6 +9,7 @@
 //! the names give away (see [`home`](super::home)). If the disk fails they try again; until then the journals stay.
 
 use std::ops::{Bound, RangeInclusive};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,8 +60,13 @@ pub(super) struct Shelf {
 }
 
 impl Shelf {
-    /// Opens the runs that count.
-    pub(super) fn open(home: Arc<Home>, runs: Vec<RunDir>, cache_bytes: u64) -> Result<Self, StoreError> {
+    /// Opens the runs that count, and tells of each.
+    pub(super) fn open(
+        home: Arc<Home>,
+        runs: Vec<RunDir>,
+        cache_bytes: u64,
+        opened: impl Fn(&Path),
+    ) -> Result<Self, StoreError> {
         let shelf = Self {
             home,
             cache_bytes,
@@ -70,8 +76,10 @@ impl Shelf {
             turn_due: AtomicBool::new(false),
         };
         for run in runs {
+            let path = run.path.clone();
             let run = shelf.take(run)?;
             shelf.change(|runs| runs.push(run));
+            opened(&path);
         }
         Ok(shelf)
     }
@@ -314,7 +322,7 @@ mod tests {
         let home = Arc::new(Home::open(dir.path(), Durability::Process, SyncWitness::default()).unwrap());
         let entries = Arc::new(vec![(Key::Outcome(7), Some(Bytes::from(b"seven")))]);
         let ageing = Ageing { first: 1, through: 3, entries, trimmed: 0 };
-        let shelf = || Shelf::open(home.clone(), Vec::new(), 1 << 20).unwrap();
+        let shelf = || Shelf::open(home.clone(), Vec::new(), 1 << 20, |_| ()).unwrap();
         shelf().age(&ageing).unwrap();
         // It stands there, and is not on this shelf: as if the disk had failed between the two.
         let again = shelf();

@@ -221,7 +221,7 @@ impl<F: Fn(Result<Ticket, StoreError>)> Work<F> {
         loop {
             let Err(error) = self.write(stream) else {
                 if self.shared.failing.swap(false, Ordering::AcqRel) {
-                    info!("the store can be written again");
+                    info!(name: "disk_well", "the store can be written again");
                     // Which whoever refuses meanwhile should hear even if no batch waits.
                     (self.on_durable)(Ok(self.shared.durable.load(Ordering::Acquire)));
                 }
@@ -232,7 +232,7 @@ impl<F: Fn(Result<Ticket, StoreError>)> Work<F> {
             self.part += 1;
             *self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
             if !self.shared.failing.swap(true, Ordering::AcqRel) {
-                error!("{error}: registrations are refused, what is known is revoked; trying again until it works");
+                error!(name: "disk_fails", "{error}: registrations are refused, what is known is revoked; trying again until it works");
             }
             (self.on_durable)(Err(error));
             if closed {

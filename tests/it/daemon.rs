@@ -31,7 +31,15 @@ pub(crate) async fn soon<T>(what: &str, coming: impl Future<Output = T>) -> T {
 fn command(subcommand: &str, config: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_revoked"));
     command.arg(subcommand).arg("--config").arg(config).stdin(Stdio::null()).kill_on_drop(true);
-    for name in ["REVOKED_CONFIG", "JOURNAL_STREAM", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "STATE_DIRECTORY"] {
+    for name in [
+        "REVOKED_CONFIG",
+        "JOURNAL_STREAM",
+        "NOTIFY_SOCKET",
+        "WATCHDOG_USEC",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+        "STATE_DIRECTORY",
+    ] {
         command.env_remove(name);
     }
     command
@@ -122,7 +130,16 @@ impl Daemon {
 
     /// Asks it to stop.
     pub(crate) fn terminate(&self) {
-        kill_process(self.pid(), Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
+    }
+
+    /// Asks it to read its configuration again.
+    pub(crate) fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
     }
 
     /// The number of its process.

@@ -30,6 +30,7 @@ mod hostile;
 mod list;
 mod lost_answer;
 mod metrics;
+mod notify;
 mod outcomes;
 mod pace;
 mod passed;

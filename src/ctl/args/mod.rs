@@ -299,6 +299,20 @@ Examples:
   revokectl status
   watch -n 1 revokectl status")]
     Status,
+    /// Watch how the daemon is doing, live; q quits
+    #[command(after_help = "\
+What falls due in the next ten minutes is sketched per use case, each on its own
+scale. Piped, or with --once, it is one picture as text, with the rates of one
+second.
+
+Examples:
+  revokectl top
+  revokectl top --once")]
+    Top {
+        /// One picture, as text
+        #[arg(long)]
+        once: bool,
+    },
 }
 
 #[cfg(test)]

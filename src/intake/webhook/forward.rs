@@ -195,8 +195,10 @@ impl Counts {
         let good = response.status() == StatusCode::OK;
         (if good { &self.passed } else { &self.failed }).fetch_add(1, Ordering::Relaxed);
         match (good, self.fails.swap(!good, Ordering::Relaxed)) {
-            (false, false) => warn!("[webhook] forward_to fails: {words}; what fails after this is only counted"),
-            (true, true) => info!("[webhook] forward_to takes pushes again"),
+            (false, false) => {
+                warn!(name: "forward_fails", "[webhook] forward_to fails: {words}; what fails after this is only counted");
+            }
+            (true, true) => info!(name: "forward_takes", "[webhook] forward_to takes pushes again"),
             _ => {}
         }
         response

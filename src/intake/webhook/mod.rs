@@ -143,7 +143,7 @@ impl Webhook {
             Ok(()) => self.doubted.store(false, Ordering::Relaxed),
             Err(failure) => {
                 if failure.code() == 401 && !self.doubted.swap(true, Ordering::Relaxed) {
-                    warn!("a push that is signed with none of our client tokens was refused; more are only counted");
+                    warn!(name: "forged_pushes", "a push that is signed with none of our client tokens was refused; more are only counted");
                 }
             }
         }
