@@ -19,7 +19,7 @@ mod systemd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use crate::{clock, config, demo, sandbox};
@@ -59,6 +59,11 @@ enum Command {
     Export,
     Sandbox(Box<sandbox::Args>),
     Demo(demo::Args),
+}
+
+/// The command line, for manual pages and completions.
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// What `revoked` does. Returns the exit code (see [`exit`]).
