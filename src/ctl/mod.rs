@@ -27,7 +27,7 @@ mod status;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 use tokio::runtime;
 
 use self::args::{Arguments, Command};
@@ -35,6 +35,11 @@ use self::client::Client;
 use self::exit::Failure;
 use self::output::Output;
 use crate::config::Env;
+
+/// The command line, for manual pages and completions.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
 
 /// What `revokectl` does. Returns the exit code (see [`exit`]).
 pub fn main() -> ExitCode {

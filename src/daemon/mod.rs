@@ -17,7 +17,7 @@ mod sockets;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{clock, config, demo, sandbox};
 
@@ -56,6 +56,11 @@ enum Command {
     Export,
     Sandbox(Box<sandbox::Args>),
     Demo(demo::Args),
+}
+
+/// The command line, for manual pages and completions.
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// What `revoked` does. Returns the exit code (see [`exit`]).

@@ -36,6 +36,9 @@ use crate::store::{Durability, SledStore, StoreError, StoreOptions};
 
 /// How long requests in progress may take to end once a stop was asked for.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long attempts that are out may then take to come back. With the above it is less than `TimeoutStopSec=` of the unit, so that
+/// it is us who leaves, and in order.
+const GRACE_OF_ATTEMPTS: Duration = Duration::from_secs(25);
 
 /// Less would make a run of every few thousand messages.
 const YOUNG_BYTES_MIN: usize = 16 << 20;
@@ -169,7 +172,7 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
     let door = passed.tcp("webhook", config.webhook.listen).await?;
     let metrics = passed.tcp("metrics", config.metrics.listen).await?;
     let drain = CancellationToken::new();
-    let closed = start_engine(engine, drain.clone(), stop.leave.clone())?;
+    let mut closed = start_engine(engine, drain.clone(), stop.leave.clone())?;
 
     let (desk, requests) = Desk::open();
     let changed = if config.server.watch_config {
@@ -234,7 +237,15 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
     }
     // Only now: requests in progress were answered by the engine.
     drain.cancel();
-    closed.await.map_err(|_| Failure(exit::SOFTWARE, "the engine ended by itself".to_owned()))
+    let ended = tokio::select! {
+        ended = &mut closed => ended,
+        () = tokio::time::sleep(GRACE_OF_ATTEMPTS) => {
+            warn!("some attempts did not come back; they count as in doubt, as after a crash");
+            stop.leave.cancel();
+            closed.await
+        }
+    };
+    ended.map_err(|_| Failure(exit::SOFTWARE, "the engine ended by itself".to_owned()))
 }
 
 /// Runs the engine on a thread of its own. What is returned is told when the store is closed.
