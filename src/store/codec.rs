@@ -9,8 +9,8 @@
 //! *A new optional field* takes the next free index, as an `Option` or with `skip_if`: old values read as if it was absent
 //! and older programs skip it. *Anything else* (a new meaning, a field that must not be skipped, a new variant or code)
 //! is a new version: raise [`VERSION`], keep the old shape as `…V1` with a conversion, choose by the version byte where
-//! the value is read. In both cases add a fixture of the bytes before the change to `tests/fixtures` and to the test
-//! below. Never use an index again.
+//! the value is read; and raise the format of the [directory](super::home), so that older programs leave it alone. In both
+//! cases add a fixture of the bytes before the change to `tests/fixtures` and to the test below. Never use an index again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,8 +25,9 @@ use crate::model::{
     Position, Record, Region, Seen, State, Timestamp, TrafficType, UseCase, What,
 };
 
-/// The version of all values this program writes, and the newest it reads.
-pub(super) const VERSION: u8 = 1;
+/// The version of all values this program writes, and the newest it reads. 2 has one change more than 1 (what time it is follows
+/// from); all shapes are those of 1.
+pub(super) const VERSION: u8 = 2;
 
 // Codes are places in these: append only.
 const BELIEFS: [Belief; 4] = [Belief::Revoked, Belief::ProbablyDelivered, Belief::Unknown, Belief::Failed];
@@ -227,7 +228,7 @@ pub(super) struct StoredEarly<'a> {
 /// The rest of a value, if its version is one we read.
 pub(super) fn body(value: &[u8]) -> Result<&[u8], StoreError> {
     match value.split_first() {
-        Some((&VERSION, rest)) => Ok(rest),
+        Some((1..=VERSION, rest)) => Ok(rest),
         Some((&found, _)) if found > VERSION => Err(StoreError::Newer { found, known: VERSION }),
         _ => Err(StoreError::Corrupt("a value without a version".to_owned())),
     }

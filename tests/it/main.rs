@@ -38,5 +38,6 @@ mod stop;
 mod table;
 mod transfer;
 mod two_daemons;
+mod upgrade;
 mod webhook;
 mod webhook_tee;
