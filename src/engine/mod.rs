@@ -46,6 +46,9 @@ mod retune_tests;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod time;
+#[cfg(test)]
+mod time_tests;
 mod told;
 #[cfg(test)]
 mod trouble_tests;
@@ -80,6 +83,7 @@ pub use self::import::Imported;
 pub use self::pace::{PaceLimits, RestReason};
 pub use self::recall::Survey;
 pub use self::retune::Tuning;
+pub use self::time::Disbelief;
 
 /// Requests that may wait for the engine; beyond that, whoever asks waits to ask.
 const COMMANDS_MAX: usize = 1024;
@@ -171,7 +175,9 @@ impl<S: Store, P: Platform + ?Sized> Engine<S, P> {
         hooks: Hooks,
         tuning: Tuning,
     ) -> Result<Self, String> {
-        let core = Core::new(store, snapshot, tuning, fastrand::Rng::new(), clock::wall())?;
+        let now = clock::now();
+        let mut core = Core::new(store, snapshot, tuning, fastrand::Rng::new(), now.wall)?;
+        core.take_up_time(clock::boot(), snapshot.reckoning, now);
         let Doors { commands, news, outcomes, teller, .. } = doors;
         outcomes.send_replace(snapshot.last_cursor);
         Ok(Self {

@@ -7,6 +7,7 @@
 
 mod caller;
 mod daemon;
+mod faults;
 mod peer;
 mod rig;
 
@@ -15,6 +16,7 @@ mod batch;
 mod books;
 mod change;
 mod check;
+mod clock;
 mod conflict;
 mod crash;
 mod deadline;
