@@ -106,6 +106,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Release(args) => holds::release(&client, &mut out, args).await,
         Command::Recall(args) => recall::recall(&client, &mut out, args).await,
         Command::Recalls => recall::list(&client, &mut out).await,
+        // There is one verb, and clap has seen to it.
+        Command::Clock { .. } => status::accept_clock(&client, &mut out).await,
         Command::Holds => holds::list(&client, &mut out).await,
     };
     // What was printed before a failure belongs before its words.

@@ -11,7 +11,7 @@ use super::output::Output;
 use super::show::{self, Column, Here};
 use crate::config::Mode;
 use crate::engine::StateKind;
-use crate::intake::wire::{RouteView, StatusView, StoreView, WebhookView};
+use crate::intake::wire::{ClockView, RouteView, StatusView, StoreView, WebhookView};
 
 /// As much of a failure as fits a line.
 const CHARS_MAX: usize = 76;
@@ -21,6 +21,15 @@ const STATES: [StateKind; 4] = [StateKind::Pending, StateKind::Revoking, StateKi
 pub(super) async fn print(client: &Client, out: &mut Output) -> Result<(), Failure> {
     let view: StatusView = client.call(Method::GET, Client::url(&["status"]), None).await?;
     out.value(&view, screen)
+}
+
+pub(super) async fn accept_clock(client: &Client, out: &mut Output) -> Result<(), Failure> {
+    let view: ClockView = client.call(Method::POST, Client::url(&["clock:accept"]), None).await?;
+    out.value(&view, |view, here| {
+        let ahead = show::span(view.ahead);
+        let words = format!("The clock is believed, {ahead} ahead. What is overdue by it leaves now, within the pace.");
+        here.wrap(&words, 0)
+    })
 }
 
 fn screen(view: &StatusView, here: &Here) -> String {
@@ -84,6 +93,11 @@ fn facts(view: &StatusView, here: &Here) -> Option<String> {
     }
     if let Some(store) = &view.store {
         facts.add_row([Cell::new("store"), Cell::new(self::store(store))]);
+    }
+    if let Some(clock) = &view.clock {
+        let words = format!("stepped ahead by {}: deadlines go by the time before", show::span(clock.ahead));
+        facts.add_row([Cell::new("clock").fg(Color::Red), Cell::new(words).fg(Color::Red)]);
+        facts.add_row([Cell::new(""), Cell::new("if it is right: revokectl clock accept").fg(Color::Red)]);
     }
     if let Some(error) = &view.store_error {
         let alarm = |text: String| Cell::new(text).fg(Color::Red).add_attribute(Attribute::Bold);
@@ -224,7 +238,7 @@ mod tests {
             "doneBy":"2026-11-22T13:23:20Z","late":true}],"lostOutcomes":1024,
             "store":{"diskBytes":1363148800,"youngBytes":41943040,"frozenBytes":0,
             "backlog":3,"flushes":{"count":7,"p50":"0.00018s","p99":"0.0031s","max":"0.5s"}},
-            "lastCursor":"1042","earlyEvents":3,"storeError":"the store can't write: No space left on device",
+            "lastCursor":"1042","earlyEvents":3,"clock":{"holdTime":"2026-11-22T11:00:00Z","ahead":"86400s"},"storeError":"the store can't write: No space left on device",
             "holds":[{"id":"77","useCase":"promotion","holdTime":"2026-11-22T11:00:00Z"}],
             "fallback":{"otp":{"waiting":12,"inFlight":8,"taken":1207,"failedCalls":31,"voided":0,
             "lastError":"it answered 503 Service Unavailable","lastErrorTime":"2026-11-22T11:59:00Z"}},
@@ -240,6 +254,7 @@ mod tests {
             "p99 12 ms",
             "403",
             "No space left",
+            "revokectl clock accept",
             "77 (use case promotion)",
             "1,204 pushes taken",
             "1,000,000",

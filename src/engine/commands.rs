@@ -105,6 +105,10 @@ impl<S: Store> Core<S> {
                 let page = self.received(id, limit, after.as_deref());
                 self.reply_when_done(reply, page);
             }
+            Command::AcceptClock(reply) => {
+                let accepted = self.accept_clock(now);
+                self.reply_when_done(reply, accepted);
+            }
             Command::Holds(reply) => drop(reply.send(Ok(self.holds()))),
         }
     }

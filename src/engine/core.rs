@@ -23,6 +23,7 @@ use super::pace::{Pace, PaceLimits};
 use super::recall::Recalls;
 use super::retune::Tuning;
 use super::subscriptions::Subscriptions;
+use super::time::Time;
 use crate::clock::Now;
 use crate::fallback::Granted;
 use crate::model::ledger::{self, Hour, Ledger};
@@ -188,6 +189,7 @@ pub(super) struct Core<S> {
     pub durable_ticket: Ticket,
     /// The last that was heard of the disk is that it can't be written.
     pub disk_fails: bool,
+    pub time: Time,
     /// Too much waits for a disk that fails.
     pub stood_still: bool,
     /// A copy of everything that is being read.
@@ -257,6 +259,7 @@ impl<S: Store> Core<S> {
             last_ticket: 0,
             durable_ticket: 0,
             disk_fails: false,
+            time: Time::default(),
             stood_still: false,
             export: None,
             waiting: VecDeque::new(),
@@ -285,6 +288,7 @@ impl<S: Store> Core<S> {
 
     /// Takes in what happened.
     pub(super) fn apply(&mut self, input: Input, now: Now) {
+        let now = self.heed(now);
         match input {
             Input::Command(command) => self.command(command, now),
             Input::Answered(seq, answer) => self.answered(seq, answer, now),
@@ -294,15 +298,13 @@ impl<S: Store> Core<S> {
             Input::Wake(route) => {
                 self.dirty.insert(route);
             }
-            Input::ClockStepped => {
-                self.routes.iter_mut().for_each(|route| route.stepped = true);
-                self.dirty.extend(0..self.routes.len());
-            }
+            Input::ClockStepped => self.clock_stepped(),
         }
     }
 
     /// Leaves everything as it should be, until the next input.
     pub(super) fn finish(&mut self, now: Now) {
+        let now = self.heed(now);
         // What became free in the total goes to the most urgent of those that wait for it, and on to the next one if that
         // one's own pace does not let it.
         while self.flights.len() < self.settings.pace.in_flight_total

@@ -12,7 +12,7 @@ use super::retune::Tuning;
 use super::{Doors, News, handle};
 use crate::clock::Now;
 use crate::model::{Queue, Timestamp};
-use crate::store::{Snapshot, Store};
+use crate::store::{Reckoning, Snapshot, Store};
 
 /// Inputs taken in before the core is asked what follows from them.
 const INPUTS_MAX: usize = 256;
@@ -53,6 +53,11 @@ impl<S: Store> Drive<S> {
     ) -> Result<Self, String> {
         let core = Core::new(store, snapshot, tuning, scale, random, now)?;
         Ok(Self { core, commands: doors.commands, news: doors.news })
+    }
+
+    /// What time it is: see [`Core::take_up_time`].
+    pub(super) fn take_up_time(&mut self, boot: u64, reckoning: Option<Reckoning>, now: Now) {
+        self.core.take_up_time(boot, reckoning, now);
     }
 
     pub(super) fn apply(&mut self, input: Input, now: Now) {

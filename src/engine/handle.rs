@@ -15,6 +15,7 @@ use super::import::Imported;
 use super::pace::RestReason;
 use super::recall::Survey;
 use super::retune::Tuning;
+use super::time::Disbelief;
 use crate::model::{
     AgentId, Agents, Hold, Identity, LaneSpec, MessageId, Outcome, Phone, Recall, Record, Region, Selector, Timestamp,
     TrafficType, UseCase,
@@ -284,6 +285,8 @@ pub struct Status {
     pub holds: Vec<HoldStatus>,
     /// The hooks that grants are handed to.
     pub calls: BTreeMap<UseCase, CallsStatus>,
+    /// The wall clock is not believed.
+    pub clock: Option<Disbelief>,
     /// Why registrations are refused, if they are.
     pub store_error: Option<String>,
     /// How the store is doing.
@@ -460,6 +463,7 @@ pub(super) enum Command {
     Recall(Selector, Option<Box<str>>, Reply<Recall>),
     Survey(Box<Survey>, Reply<Survey>),
     Recalls(Option<u64>, Reply<Vec<Recall>>),
+    AcceptClock(Reply<Disbelief>),
     Received { id: u64, limit: usize, after: Option<String>, reply: Reply<Page> },
 }
 

@@ -232,8 +232,7 @@ fn holds_are_bounded_and_the_same_twice_is_one_and_no_number_is_given_again() {
         }
     }
     assert_eq!(rig.core.store.snapshot().holds.len(), 200, "a hundred in force, and a hundred that were");
-    rig.now.wall = rig.now.wall.plus(SECOND * 31 * 24 * 3600);
-    rig.tell(Input::ClockStepped);
+    rig.move_to(rig.now.mono + SECOND * 31 * 24 * 3600);
     release(&mut rig, Which::Of(of(None, Some("tag-1")))).unwrap();
     assert_eq!(rig.core.store.snapshot().holds.len(), 100, "what nobody can remember any more is forgotten");
 }

@@ -50,6 +50,9 @@ mod subscriptions_tests;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod time;
+#[cfg(test)]
+mod time_tests;
 mod told;
 #[cfg(test)]
 mod trouble_tests;
@@ -85,6 +88,7 @@ pub use self::import::Imported;
 pub use self::pace::{PaceLimits, RestReason};
 pub use self::recall::Survey;
 pub use self::retune::Tuning;
+pub use self::time::Disbelief;
 pub use self::wheel::WAIT_MAX;
 
 /// Requests that may wait for the engine; beyond that, whoever asks waits to ask.
@@ -184,8 +188,9 @@ impl<S: Store, P: Platform + ?Sized> Engine<S, P> {
         tuning: Tuning,
     ) -> Result<Self, String> {
         let (teller, outcomes) = (doors.teller(), doors.outcomes.clone());
-        let random = fastrand::Rng::new();
-        let drive = Drive::new(doors, store, snapshot, tuning, Scale::default(), random, clock::wall())?;
+        let (random, now) = (fastrand::Rng::new(), clock::now());
+        let mut drive = Drive::new(doors, store, snapshot, tuning, Scale::default(), random, now.wall)?;
+        drive.take_up_time(clock::boot(), snapshot.reckoning, now);
         outcomes.send_replace(snapshot.last_cursor);
         Ok(Self {
             drive,

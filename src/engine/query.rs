@@ -197,6 +197,7 @@ impl<S: Store> Core<S> {
             config_hash: self.config_hash.clone(),
             use_cases: self.policies.iter().map(|(name, _)| name.clone()).collect(),
             calls: if for_all { self.calls_status() } else { BTreeMap::new() },
+            clock: self.disbelief(),
             store_error: self.store.writable().err().map(|error| error.to_string()),
             store: self.store.figures(),
             window,

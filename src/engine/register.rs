@@ -47,7 +47,9 @@ impl<S: Store> Core<S> {
             let message = format!("no use case {:?} is configured; there are: {}", draft.use_case, known.join(", "));
             Refusal::invalid("useCase", message)
         })?;
-        let send_time = draft.send_time.unwrap_or(now);
+        // By a clock that is not believed it may have been sent tomorrow.
+        let latest = if self.disbelief().is_some() { now } else { Timestamp::MAX };
+        let send_time = draft.send_time.unwrap_or(now).min(latest);
         let deadline = own_deadline(&draft, &policy, send_time, now)?;
         let mut existing = self.load(&identity).map_err(|error| Refusal::unavailable(error.to_string()))?;
         if let Some((known, at)) = &mut existing

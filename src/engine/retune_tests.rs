@@ -237,6 +237,8 @@ proptest! {
                     let span = Duration::from_secs(s.unsigned_abs());
                     rig.now.wall = if s < 0 { rig.now.wall.minus(span) } else { rig.now.wall.plus(span) };
                     rig.tell(Input::ClockStepped);
+                    // Refused where the step was believed.
+                    drop(rig.ask(Command::AcceptClock));
                 }
                 Op::Restart => rig = rig.restart(),
                 Op::Crash => rig = rig.crash(),

@@ -87,8 +87,21 @@ impl Rig {
 
 impl<S: Store> Rig<S> {
     pub(super) fn over(store: S, snapshot: &Snapshot, policies: Policies, settings: Settings, now: Now) -> Self {
+        Self::in_boot(0, store, snapshot, policies, settings, now)
+    }
+
+    /// In a start of the host that is known.
+    pub(super) fn in_boot(
+        boot: u64,
+        store: S,
+        snapshot: &Snapshot,
+        policies: Policies,
+        settings: Settings,
+        now: Now,
+    ) -> Self {
         let random = fastrand::Rng::with_seed(7);
-        let core = Core::new(store, snapshot, tuning(policies, settings), small(), random, now.wall).unwrap();
+        let mut core = Core::new(store, snapshot, tuning(policies, settings), small(), random, now.wall).unwrap();
+        core.take_up_time(boot, snapshot.reckoning, now);
         let mut rig = Self {
             core,
             now,

@@ -31,8 +31,8 @@ use super::parse;
 use super::recalls;
 use super::webhook::{Setup, Webhook};
 use super::wire::{
-    AckView, ErrorBody, ErrorView, EventView, ListView, MessageView, OutcomeView, OutcomesView, RouteView, StatusView,
-    TimesView,
+    AckView, ClockView, ErrorBody, ErrorView, EventView, ListView, MessageView, OutcomeView, OutcomesView, RouteView,
+    StatusView, TimesView,
 };
 use super::{transfer, tune};
 use crate::config::{Mode, Right};
@@ -124,6 +124,7 @@ pub fn router(gate: Arc<Gate>) -> Router {
         .route("/v1/holds", controls(post(holds::hold)).merge(reads(get(holds::list))))
         .route("/v1/holds:release", controls(post(holds::release)))
         .route("/v1/holds/{hold}", controls(post(holds::act)))
+        .route("/v1/clock:accept", controls(post(accept_clock)))
         .route("/v1/export", reads(get(transfer::export)))
         .route("/v1/import", controls(post(transfer::import)))
         // A dry run, too: it is how one begins.
@@ -436,6 +437,11 @@ async fn ack(State(Shared { gate, .. }): State<Shared>, scope: Scope, body: Body
     Ok(json(StatusCode::OK, &AckView { cursor: cursor.to_string(), ..ack }))
 }
 
+async fn accept_clock(State(Shared { gate, .. }): State<Shared>, scope: Scope) -> Answer {
+    scope.admit_all()?;
+    Ok(json(StatusCode::OK, &ClockView::from(gate.engine.accept_clock().await?)))
+}
+
 async fn status(State(Shared { gate, .. }): State<Shared>, scope: Scope) -> Answer {
     let status = gate.engine.status(scope.agents()).await?;
     let whole = scope.admit_all().is_ok();
@@ -474,6 +480,7 @@ async fn status(State(Shared { gate, .. }): State<Shared>, scope: Scope) -> Answ
         early_events: status.early_events,
         unsubscribed: status.unsubscribed,
         holds: holds::shown(&scope, status.holds),
+        clock: status.clock.map(ClockView::from),
         store_error: status.store_error,
         store: Some(status.store.into()).filter(|_| whole),
         fallback: status.calls.into_iter().map(|(use_case, status)| (use_case, status.into())).collect(),

@@ -263,6 +263,10 @@ fn fallback(all: &mut Exposition, status: &Status) {
 }
 
 fn store(all: &mut Exposition, status: &Status) {
+    let ahead = status.clock.map_or(0.0, |clock| clock.ahead.as_secs_f64());
+    let help =
+        "How far the clock is ahead of the time that deadlines are kept by: not 0 after a step that is not believed.";
+    all.one("revoked_clock_disbelieved_seconds", Kind::Gauge, help, ahead);
     let figures = &status.store;
     let writable = u8::from(status.store_error.is_none());
     all.one("revoked_store_writable", Kind::Gauge, "Whether registrations are taken.", writable);

@@ -12,8 +12,8 @@ use serde_json::value::RawValue;
 use super::holds::HoldView;
 use crate::config::Mode;
 use crate::engine::{
-    CallsStatus, Described, EvidenceEffect, Explained, Forecast, OnConflict, PlannedUseCase, Refusal, RefusalKind,
-    RestReason, StateKind,
+    CallsStatus, Described, Disbelief, EvidenceEffect, Explained, Forecast, OnConflict, PlannedUseCase, Refusal,
+    RefusalKind, RestReason, StateKind,
 };
 use crate::model::{
     AgentId, Belief, Call, GrantState, MessageId, Outcome, Region, State, Timestamp, TrafficType, UseCase, What,
@@ -384,6 +384,9 @@ pub struct StatusView {
     /// The holds in force.
     #[serde(default)]
     pub holds: Vec<HoldView>,
+    /// The wall clock stepped ahead, and is not believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<ClockView>,
     /// Why registrations are refused, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_error: Option<String>,
@@ -396,6 +399,23 @@ pub struct StatusView {
     /// The webhook, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<WebhookView>,
+}
+
+/// A wall clock that is not believed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClockView {
+    /// Since when deadlines go by the time before the step.
+    pub hold_time: Timestamp,
+    /// How far the clock is ahead of that.
+    #[serde(with = "wire_duration")]
+    pub ahead: Duration,
+}
+
+impl From<Disbelief> for ClockView {
+    fn from(Disbelief { since, ahead }: Disbelief) -> Self {
+        Self { hold_time: since, ahead }
+    }
 }
 
 /// The hook of one use case. All but the first two since the start.

@@ -205,6 +205,11 @@ impl Ledger {
         self.0.keys().next().map(|(hour, _)| *hour)
     }
 
+    /// The latest one.
+    pub fn last(&self) -> Option<Hour> {
+        self.0.keys().next_back().map(|(hour, _)| *hour)
+    }
+
     /// Every page.
     pub fn pages(&self) -> impl Iterator<Item = (Hour, &UseCase, &Counts)> {
         self.0.iter().map(|((hour, use_case), page)| (*hour, use_case, page))

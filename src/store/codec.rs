@@ -9,8 +9,9 @@
 //! *A new optional field* takes the next free index, as an `Option` or with `skip_if`: old values read as if it was absent
 //! and older programs skip it. *Anything else* (a new meaning, a field that must not be skipped, a new variant or code)
 //! is a new version: raise [`VERSION`], keep the old shape as `…V1` with a conversion, choose by the version byte where
-//! the value is read; where codes were only added, the new shape reads the old values. In both cases add a fixture of the bytes before the change to `tests/fixtures` and to the test
-//! below. Never use an index again.
+//! the value is read (where codes were only added, the new shape reads the old values); and raise the format of the
+//! [directory](super::home), so that older programs leave it alone. In both cases add a fixture of the bytes before the change
+//! to `tests/fixtures` and to the test below. Never use an index again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,7 +29,8 @@ use crate::model::{
 
 /// The version of all values this program writes, and the newest it reads. All since the first are read:
 ///
-/// 2. What users said of promotions, and the note of it: one code and two kinds of change more, nothing else.
+/// 2. What users said of promotions, and the note of it; what time it is follows from: one code and three kinds of change more,
+///    nothing else.
 pub(super) const VERSION: u8 = 2;
 
 // Codes are places in these: append only.

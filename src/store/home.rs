@@ -1,7 +1,7 @@
 //! The state directory: what lies in it, who may have it, and which of it counts after a crash.
 //!
 //! ```text
-//! format                       "revoked store 1": the oldest program that may touch the rest
+//! format                       "revoked store 2": the oldest program that may touch the rest
 //! lock                         locked by the process that has the store
 //! journal-<generation>-<part>  a database: the facts when the generation began, then every batch of it
 //! run-<first>-<last>           a database: what generations first to last left behind, in order
@@ -23,8 +23,9 @@ use super::young::Generation;
 use super::{Durability, StoreError, SyncWitness};
 use crate::usage;
 
-/// The format of the directory, raised when its layout changes.
-const FORMAT: u8 = 1;
+/// The format of the directory, raised when its layout changes or the [values](super::codec) in it do. Older ones are opened, and
+/// are of this one from then on.
+const FORMAT: u8 = 2;
 const FORMAT_WORDS: &str = "revoked store ";
 
 /// Room for more than one group of batches, or a disk that is full would be found well and full again by turns.
@@ -59,7 +60,7 @@ impl Home {
     /// Makes the directory if need be, and locks it. Nothing is written into one of a newer format.
     pub(super) fn open(dir: &Path, durability: Durability, witness: SyncWitness) -> Result<Self, StoreError> {
         fs::create_dir_all(dir).map_err(|error| io("making", dir, error))?;
-        let known = read_format(dir)?;
+        let found = read_format(dir)?;
         let lock_path = dir.join("lock");
         let lock = File::create(&lock_path).map_err(|error| io("making", &lock_path, error))?;
         match lock.try_lock() {
@@ -68,7 +69,7 @@ impl Home {
             Err(TryLockError::Error(error)) => return Err(io("locking", &lock_path, error)),
         }
         let home = Self { dir: dir.to_owned(), durability, witness, _lock: lock };
-        if !known {
+        if found != Some(FORMAT) {
             home.write_format()?;
         }
         Ok(home)
@@ -208,18 +209,18 @@ impl Home {
     }
 }
 
-/// Whether the directory is of a format that we know; `false` if it has none yet.
-fn read_format(dir: &Path) -> Result<bool, StoreError> {
+/// The format of the directory, if it has one and we know it.
+fn read_format(dir: &Path) -> Result<Option<u8>, StoreError> {
     let path = dir.join("format");
     let words = match fs::read_to_string(&path) {
         Ok(words) => words,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io("reading", &path, error)),
     };
     let number = words.trim().strip_prefix(FORMAT_WORDS).and_then(|number| number.parse::<u8>().ok());
     match number {
         Some(found) if found > FORMAT => Err(StoreError::Newer { found, known: FORMAT }),
-        Some(_) => Ok(true),
+        Some(found) => Ok(Some(found)),
         None => Err(StoreError::Corrupt(format!("{} does not begin with {FORMAT_WORDS:?}", path.display()))),
     }
 }

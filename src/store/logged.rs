@@ -9,7 +9,7 @@ use minicbor::{Decode, Encode, Encoder};
 use super::codec::{self, StoredEarly, StoredHold, StoredLane, StoredRecall, StoredSubscription, corrupt};
 use super::key::{IdentityHash, POSITION_BYTES, position_bytes, read_position};
 use super::tree::Bytes;
-use super::{Change, Cursor, EarlyEvent, StoreError};
+use super::{Change, Cursor, EarlyEvent, Reckoning, StoreError};
 use crate::model::ledger::{Cell, Counts, Hour};
 use crate::model::{
     AgentId, Hold, Identity, LaneId, LaneSpec, Phone, Place, Position, Queue, Recall, Subscription, Timestamp, UseCase,
@@ -36,6 +36,7 @@ pub(super) enum Logged {
     HoldGone(u64),
     Recall(Box<Recall>),
     RecallGone(u64),
+    Reckoning(Reckoning),
 }
 
 /// Its bytes: an array of the code and the fields.
@@ -86,6 +87,8 @@ pub(super) enum StoredChange<'a> {
     Unbooked(#[n(0)] u32),
     #[n(22)]
     ContinueLog(#[n(0)] u64, #[n(1)] u64),
+    #[n(23)]
+    Reckoning(#[n(0)] u64, #[n(1)] i64, #[n(2)] bool),
 }
 
 impl From<Change> for Logged {
@@ -114,6 +117,7 @@ impl From<Change> for Logged {
             Change::HoldGone(id) => Self::HoldGone(id),
             Change::Recall(recall) => Self::Recall(recall),
             Change::RecallGone(id) => Self::RecallGone(id),
+            Change::Reckoning(reckoning) => Self::Reckoning(reckoning),
         }
     }
 }
@@ -147,6 +151,7 @@ impl Logged {
             Self::HoldGone(id) => StoredChange::HoldGone(*id),
             Self::Recall(recall) => StoredChange::Recall(recall.id, StoredRecall::of(recall)),
             Self::RecallGone(id) => StoredChange::RecallGone(*id),
+            Self::Reckoning(Reckoning { boot, zero, held }) => StoredChange::Reckoning(*boot, zero.millis(), *held),
         }
     }
 }
@@ -189,6 +194,9 @@ impl TryFrom<StoredChange<'_>> for Logged {
             StoredChange::HoldGone(id) => Self::HoldGone(id),
             StoredChange::Recall(id, recall) => Self::Recall(Box::new(recall.read(id)?)),
             StoredChange::RecallGone(id) => Self::RecallGone(id),
+            StoredChange::Reckoning(boot, zero, held) => {
+                Self::Reckoning(Reckoning { boot, zero: Timestamp::from_millis(zero), held })
+            }
         })
     }
 }

@@ -90,6 +90,7 @@ impl MemoryStore {
                 known.next_seq = known.next_seq.max(recall.id + 1);
                 known.recalls.push(*recall);
             }
+            Change::Reckoning(reckoning) => known.reckoning = Some(reckoning),
             Change::RecallGone(id) => known.recalls.retain(|recall| recall.id != id),
             Change::EarlyGone(identity) => known.early.retain(|event| event.identity != identity),
         }

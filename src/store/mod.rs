@@ -130,6 +130,19 @@ pub enum Change {
     Recall(Box<Recall>),
     /// That recall, and its list, are not needed any more.
     RecallGone(u64),
+    /// What time it is follows from this.
+    Reckoning(Reckoning),
+}
+
+/// How the time that is gone by follows from the clock that never steps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reckoning {
+    /// Which start of the host that clock counts from.
+    pub boot: u64,
+    /// The time at its zero.
+    pub zero: Timestamp,
+    /// The wall clock says otherwise, and is not believed.
+    pub held: bool,
 }
 
 /// Evidence that came before its message. At most one is kept per message: the strongest.
@@ -234,6 +247,8 @@ pub struct Snapshot {
     pub counts: Vec<(LaneId, Queue, u64)>,
     /// The books.
     pub ledger: Ledger,
+    /// What time it was follows from this.
+    pub reckoning: Option<Reckoning>,
 }
 
 /// Why a store can't do what it is asked to.

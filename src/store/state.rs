@@ -12,7 +12,7 @@ use super::key::{Key, position_bytes};
 use super::logged::{Logged, StoredChange, read_queue};
 use super::tree::Bytes;
 use super::young::Young;
-use super::{Cursor, EarlyEvent, Snapshot, StoreError, codec};
+use super::{Cursor, EarlyEvent, Reckoning, Snapshot, StoreError, codec};
 use crate::model::ledger::Ledger;
 use crate::model::{AgentId, Hold, Identity, LaneId, LaneSpec, Phone, Place, Position, Queue, Recall, Subscription};
 
@@ -35,6 +35,7 @@ pub(super) struct Facts {
     recalls: BTreeMap<u64, Box<Recall>>,
     counts: BTreeMap<(LaneId, Queue), u64>,
     ledger: Ledger,
+    reckoning: Option<Reckoning>,
 }
 
 /// [`Facts`] as they stand at the head of a journal.
@@ -53,7 +54,8 @@ struct StoredHead<'a> {
     trimmed: u64,
     #[n(5)]
     counts: Vec<(u32, u8, u64)>,
-    /// Lanes, fences, acknowledgements, early events, subscriptions, holds, recalls and the books, as the changes that make them.
+    /// Lanes, fences, acknowledgements, early events, subscriptions, holds, recalls, the time and the books, as the changes that
+    /// make them.
     #[b(6)]
     others: Vec<StoredChange<'a>>,
 }
@@ -79,6 +81,7 @@ impl Facts {
             recalls: self.recalls.values().map(|recall| Recall::clone(recall)).collect(),
             counts: self.counts.iter().map(|((lane, queue), count)| (*lane, *queue, *count)).collect(),
             ledger: self.ledger.clone(),
+            reckoning: self.reckoning,
         }
     }
 
@@ -93,7 +96,7 @@ impl Facts {
         let books = self.ledger.pages().map(|(hour, of, page)| Logged::Booked(hour, of.clone(), page.clone()));
         let holds = self.holds.values().cloned().map(Logged::Hold);
         let recalls = self.recalls.values().cloned().map(Logged::Recall);
-        let rules = holds.chain(recalls);
+        let rules = holds.chain(recalls).chain(self.reckoning.map(Logged::Reckoning));
         let others: Vec<_> = lanes.chain(fences).chain(acked).chain(told).chain(rules).chain(books).collect();
         let head = StoredHead {
             store_id: self.store_id,
@@ -161,6 +164,7 @@ impl Facts {
                 self.recalls.insert(recall.id, recall.clone());
             }
             Logged::RecallGone(id) => drop(self.recalls.remove(id)),
+            Logged::Reckoning(reckoning) => self.reckoning = Some(*reckoning),
         }
     }
 
@@ -209,7 +213,8 @@ impl State {
             Logged::Lane(..) | Logged::ContinueLog(..) | Logged::Acked(..) | Logged::Fence(..) | Logged::Booked(..) => {
             }
             Logged::Early(_) | Logged::EarlyGone(_) | Logged::Hold(_) | Logged::HoldGone(_) | Logged::Unbooked(_) => {}
-            Logged::Recall(_) | Logged::RecallGone(_) | Logged::Subscription(_) | Logged::SubscriptionGone(..) => {}
+            Logged::Recall(_) | Logged::RecallGone(_) | Logged::Reckoning(_) => {}
+            Logged::Subscription(_) | Logged::SubscriptionGone(..) => {}
         }
     }
 }

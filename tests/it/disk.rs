@@ -12,7 +12,8 @@ use rustix::process::{Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 
 use crate::{
-    daemon::{Daemon, soon},
+    daemon::soon,
+    faults::Faults,
     rig::{AGENT, PHONE, Rig, deletes, draft, message_path, parts},
 };
 
@@ -88,37 +89,27 @@ impl Fault for Limit {
     }
 }
 
-/// A library that stands before the system's (tests/fixtures/failing_disk.c).
-struct Preloaded {
-    faults: PathBuf,
-    kind: &'static str,
+/// A fault that is not the disk's size.
+struct Fails {
+    faults: Faults,
+    how: &'static str,
 }
 
-impl Preloaded {
-    /// Starts the daemon anew with it.
-    async fn into(rig: &mut Rig, kind: &'static str) -> Self {
-        let (library, faults) = (rig.path("failing_disk.so"), rig.path("faults"));
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/failing_disk.c");
-        let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &source]).status();
-        assert!(compiled.unwrap().success());
-        fs::create_dir(&faults).unwrap();
-        rig.stop().await;
-        let environment = [("LD_PRELOAD", &library), ("FAILING_DISK", &faults)];
-        let environment = environment.map(|(name, path)| (name, path.to_str().unwrap()));
-        rig.daemon = Some(Daemon::start_in(&rig.path("config.toml"), &environment).await);
-        Self { faults, kind }
+impl Fails {
+    async fn under(rig: &mut Rig, how: &'static str) -> Self {
+        Self { faults: Faults::under(rig).await, how }
     }
 }
 
-impl Fault for Preloaded {
+impl Fault for Fails {
     const WORDS: &str = "Input/output error";
 
     fn begin(&mut self, _: &Rig) {
-        File::create(self.faults.join(self.kind)).unwrap();
+        self.faults.begin(self.how, "");
     }
 
     fn end(&mut self, _: &Rig) {
-        fs::remove_file(self.faults.join(self.kind)).unwrap();
+        self.faults.end(self.how);
     }
 }
 
@@ -216,13 +207,13 @@ async fn files_that_may_not_grow_are_survived() {
 #[tokio::test]
 async fn an_fsync_that_fails_is_survived() {
     let mut rig = Rig::start().await;
-    let disk = Preloaded::into(&mut rig, "sync").await;
+    let disk = Fails::under(&mut rig, "sync").await;
     goes_on(rig, disk).await;
 }
 
 #[tokio::test]
 async fn a_write_that_fails_after_those_behind_it_holds_nobody_up() {
     let mut rig = Rig::start().await;
-    let disk = Preloaded::into(&mut rig, "batch").await;
+    let disk = Fails::under(&mut rig, "batch").await;
     goes_on(rig, disk).await;
 }

@@ -7,6 +7,7 @@
 
 mod caller;
 mod daemon;
+mod faults;
 mod peer;
 mod planted;
 mod rig;
@@ -17,6 +18,7 @@ mod books;
 mod change;
 mod chaos;
 mod check;
+mod clock;
 mod conflict;
 mod crash;
 mod deadline;
@@ -44,5 +46,6 @@ mod table;
 mod transfer;
 mod two_daemons;
 mod unsubscribe;
+mod upgrade;
 mod webhook;
 mod webhook_tee;

@@ -127,6 +127,19 @@ Examples:
 Example:
   revokectl holds")]
     Holds,
+    /// Say that the host's clock is right, although it stepped ahead
+    #[command(after_help = "\
+After a step ahead of more than five minutes deadlines go by the time before it,
+since a step may be taken back, and a revocation may not. Once the clock is
+accepted, what is overdue by it leaves at once, within the pace.
+
+Example:
+  revokectl clock accept")]
+    Clock {
+        /// What to do about it
+        #[arg(value_parser = ["accept"])]
+        verb: String,
+    },
     /// Revoke a whole campaign now, and watch it; no SMS goes out instead
     #[command(after_help = "\
 Takes what was registered before it began, also what is held, at the usual pace.
