@@ -10,7 +10,6 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use tracing::warn;
 
 use super::core::{Batch, Core};
-use super::dispatch::STRIDE;
 use super::handle::{Command, EvidenceEffect, Handle, Refusal, Said};
 use crate::model::agents::meant;
 use crate::model::subscription::REPEATED_FOR;
@@ -145,7 +144,7 @@ impl<S: Store> Core<S> {
         let Sweep { lanes, place, log: (from, to), .. } = &self.subscriptions.sweep;
         let (from, to, place) = (*from, *to, *place);
         if let Some(lane) = lanes.front().copied() {
-            let places = self.store.places(lane, Queue::Calling, place, STRIDE)?;
+            let places = self.store.places(lane, Queue::Calling, place, self.scale.stride)?;
             for place in &places {
                 let position = Position { lane, queue: Queue::Calling, place: *place };
                 match self.read(position) {
@@ -155,12 +154,12 @@ impl<S: Store> Core<S> {
                 }
             }
             let sweep = &mut self.subscriptions.sweep;
-            sweep.place = places.last().copied().filter(|_| places.len() == STRIDE);
+            sweep.place = places.last().copied().filter(|_| places.len() == self.scale.stride);
             if sweep.place.is_none() {
                 sweep.lanes.pop_front();
             }
         } else if from < to {
-            let entries = self.store.outcomes(from, STRIDE)?;
+            let entries = self.store.outcomes(from, self.scale.stride)?;
             for (_, entry) in &entries {
                 if entry.grant.is_none() || !self.is_swept(&entry.identity.agent, entry.phone) {
                     continue;

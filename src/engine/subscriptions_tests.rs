@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::core::Scale;
 use super::core::Settings;
-use super::dispatch::STRIDE;
 use super::handle::*;
 use super::tests::{Rig, SECOND, draft, identity, phone, policies, start};
 use crate::model::*;
@@ -100,7 +100,7 @@ fn a_grant_that_nobody_took_note_of_is_taken_back_and_that_is_told() {
 #[test]
 fn what_waits_for_its_hook_is_taken_back_however_much_there_is() {
     let mut rig = rig(1);
-    let many = STRIDE + 10;
+    let many = Scale::default().stride + 10;
     for n in 0..many {
         rig.register(draft(&format!("m{n}"), "promo"));
     }

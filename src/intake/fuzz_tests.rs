@@ -97,7 +97,9 @@ fn pushes() {
         };
         assert!(events::read(input, Some("AAAA"), &tokens).is_err(), "nobody signed it");
         let event = match events::read(input, None, &tokens) {
-            Ok(evidence) => format!("{:?}", evidence.map(|evidence| evidence.kind)),
+            Ok(None) => "nothing to us".to_owned(),
+            Ok(Some(events::Heard::Evidence(evidence))) => format!("{:?}", evidence.kind),
+            Ok(Some(events::Heard::Said(_))) => "of promotions".to_owned(),
             Err(Unacceptable::Malformed(refusal)) => quiet(&refusal),
             Err(Unacceptable::WrongSignature) => unreachable!("no signature was given"),
         };
