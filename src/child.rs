@@ -34,8 +34,8 @@ impl Daemon {
     ) -> anyhow::Result<Self> {
         let (shown, key) = (directory.display(), key.display());
         let config = format!(
-            "[server]\nsocket = \"{shown}/revoked.sock\"\n[platform]\nendpoint = \"{endpoint}\"\n\
-             credentials = \"{key}\"\n[store]\npath = \"{shown}/store\"\n{more}"
+            "[server]\nsocket = \"{shown}/revoked.sock\"\n[store]\npath = \"{shown}/store\"\n\
+             [platform]\nendpoint = \"{endpoint}\"\ncredentials = \"{key}\"\n{more}"
         );
         fs::write(directory.join("config.toml"), config)?;
         let child = spawn(program, directory)?;

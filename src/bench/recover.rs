@@ -29,12 +29,9 @@ pub(super) struct Args {
     /// What the looked-up messages are drawn from
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
-    /// Memory for the store, as `cache` in [store]
-    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
-    cache: String,
 }
 
-const CONFIG: &str = "\n[log]\nlevel = \"warn\"\n[use_cases.later]\nttl = \"10d\"\nsettle = \"1ms\"\n";
+const CONFIG: &str = "[log]\nlevel = \"warn\"\n[use_cases.later]\nttl = \"10d\"\nsettle = \"1ms\"\n";
 /// Clients that register when the daemon is killed, and until then.
 const CLIENTS: u64 = 8;
 const LOAD_TIME: Duration = Duration::from_secs(1);
@@ -44,8 +41,7 @@ const ASK_EVERY: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_secs(300);
 
 pub(super) async fn run(args: Args, place: Place) -> anyhow::Result<Sheet> {
-    let config = format!("cache = {:?}{CONFIG}", args.cache);
-    let mut rig = place.start(&[], &config).await?;
+    let mut rig = place.start(&[], CONFIG).await?;
     let line = |number| load::registration("later", &id(number), number);
     load::fill(&rig.daemon.socket(), args.pending, line, rig.progress()).await?;
     let disk = usage::disk_bytes(&rig.store());
@@ -92,7 +88,6 @@ pub(super) async fn run(args: Args, place: Place) -> anyhow::Result<Sheet> {
     let figures = Sheet::default()
         .with("pending", recovered)
         .with("acknowledgedUnderLoad", acknowledged)
-        .with("cache", args.cache.as_str())
         .with("seed", args.seed)
         .with("diskMib", mib(disk))
         .with("diskBytesPerMessage", round(disk as f64 / args.pending as f64))
