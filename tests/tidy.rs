@@ -44,8 +44,6 @@ const BANS: [Ban; 10] = [
             "src/intake/webhook/forward.rs",
             "src/bench/",
             "src/child.rs",
-            // By its name: what it says is kept out of the log.
-            "src/daemon/logs.rs",
             "src/sandbox/webhook.rs",
             "src/sandbox/mod.rs",
         ],

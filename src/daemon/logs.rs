@@ -3,9 +3,7 @@
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
 
-use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -26,7 +24,7 @@ pub(super) fn start(log: &Log) -> Result<Logs, String> {
     let (filter, handle) = reload::Layer::new(filter(log)?);
     let terminal = io::stderr().is_terminal();
     let lines = fmt::layer().with_writer(io::stderr);
-    let logs = tracing_subscriber::registry().with(filter).with(filter_fn(may_be_said));
+    let logs = tracing_subscriber::registry().with(filter);
     match log.format {
         LogFormat::Json => logs.with(lines.json()).init(),
         LogFormat::Auto if under_journald() => match Journal::open(Path::new(journal::SOCKET)) {
@@ -52,13 +50,6 @@ impl Logs {
 fn filter(log: &Log) -> Result<EnvFilter, String> {
     // First, so that a level that names it says otherwise.
     EnvFilter::try_new(format!("{QUIET},{}", log.level)).map_err(|error| error.to_string())
-}
-
-/// Libraries that would say what goes over the wire, when asked for details: phone numbers, texts and keys are in it.
-const ON_THE_WIRE: [&str; 5] = ["hyper", "h2", "reqwest", "rustls", "tower"];
-
-fn may_be_said(said: &Metadata<'_>) -> bool {
-    *said.level() <= Level::INFO || !ON_THE_WIRE.iter().any(|library| said.target().starts_with(library))
 }
 
 /// Whether standard error is the journal's: systemd.exec(5) names it by device and inode. The name alone may be inherited.

@@ -73,7 +73,10 @@ fn registrations_and_orders() {
 #[test]
 fn lines_of_an_export() {
     fuzz("wire: exports", &lines(EXPORT), &WORDS, |input| {
-        let Ok(line) = serde_json::from_slice::<Line>(input) else { return "no line".to_owned() };
+        let line: Line = match serde_json::from_slice(input) {
+            Ok(line) => line,
+            Err(error) => return gist(&parse::words(&error)),
+        };
         let written = serde_json::to_string(&line).unwrap();
         let again: Line = serde_json::from_str(&written).unwrap_or_else(|error| panic!("{error}: {written}"));
         assert_eq!(serde_json::to_string(&again).unwrap(), written);
