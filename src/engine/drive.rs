@@ -69,13 +69,14 @@ impl<S: Store> Drive<S> {
         self.core.apply(Input::Wake(route), now);
     }
 
-    /// Takes in what waits, and says what is to be done outside.
-    pub fn round(&mut self, now: Now) -> Vec<Effect> {
+    /// Takes in what waits, and says what is to be done outside. What is taken in may have come since the round began: an
+    /// answer must not be dated before it was given, or its settle window would end too soon.
+    pub fn round(&mut self, clock: impl Fn() -> Now) -> Vec<Effect> {
         for _ in 1..INPUTS_MAX {
             let Some(input) = self.waiting() else { break };
-            self.core.apply(input, now);
+            self.core.apply(input, clock());
         }
-        self.core.finish(now);
+        self.core.finish(clock());
         std::mem::take(&mut self.core.effects)
     }
 

@@ -206,12 +206,11 @@ impl<S: Store, P: Platform + ?Sized> Engine<S, P> {
 
     /// Runs until `drain` is cancelled; then lets attempts come back until `leave` is, and hands the store back.
     pub async fn run(mut self, drain: CancellationToken, leave: CancellationToken) -> S {
-        let errands = self.drive.round(clock::now());
+        let errands = self.drive.round(clock::now);
         self.run_errands(errands);
         while let Some(input) = self.select(&drain).await {
-            let now = clock::now();
-            self.drive.apply(input, now);
-            let errands = self.drive.round(now);
+            self.drive.apply(input, clock::now());
+            let errands = self.drive.round(clock::now);
             self.run_errands(errands);
         }
         self.drive.stop();
