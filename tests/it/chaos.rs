@@ -36,6 +36,8 @@ use crate::{
 
 const TTL: &str = "700ms";
 const SETTLE: TimeDelta = TimeDelta::milliseconds(400);
+/// The daemon cuts its instants off to these; the sandbox does not.
+const MILLISECOND: TimeDelta = TimeDelta::milliseconds(1);
 /// So many that the rest of one holds up few: a 403 costs its agent five seconds.
 const AGENTS: usize = 24;
 /// How the truth is handled where it can't be known.
@@ -201,6 +203,21 @@ async fn told(rig: &Rig) -> BTreeMap<String, Vec<Value>> {
     }
 }
 
+/// Each message as the daemon has it.
+async fn all_messages(rig: &Rig) -> BTreeMap<String, Value> {
+    let (mut messages, mut page) = (BTreeMap::new(), String::new());
+    loop {
+        let listed = rig.get(&format!("/v1/messages?pageSize=1000{page}")).await.1;
+        for message in listed["messages"].as_array().unwrap() {
+            messages.insert(message["messageId"].as_str().unwrap().to_owned(), message.clone());
+        }
+        match listed["nextPageToken"].as_str() {
+            Some(token) => page = format!("&pageToken={token}"),
+            None => return messages,
+        }
+    }
+}
+
 /// The messages of which the platform told that they arrived.
 async fn known_to_have_arrived(rig: &Rig) -> BTreeSet<String> {
     let (mut arrived, mut after) = (BTreeSet::new(), 0);
@@ -222,6 +239,8 @@ async fn known_to_have_arrived(rig: &Rig) -> BTreeSet<String> {
 struct Story<'a> {
     sent: &'a Sent,
     book: &'a MessageBook,
+    /// As the daemon has it in the end.
+    message: &'a Value,
     told: &'a [Value],
     sms: &'a [(String, DateTime<Utc>)],
     known_to_have_arrived: bool,
@@ -254,9 +273,25 @@ impl Story<'_> {
         self.book.delete_requests.iter().filter(|request| counts(request.answered)).count() as u64
     }
 
+    /// DELETEs that the daemon counts.
+    fn attempts(&self) -> u64 {
+        self.message["attempts"].as_u64().unwrap()
+    }
+
+    /// DELETEs of which it never had an answer. On a busy machine one may be given up before the sandbox has read it.
+    fn unanswered(&self) -> u64 {
+        let notes = self.message["trail"].as_array().unwrap().iter();
+        notes.filter(|note| note["detail"].as_str().is_some_and(|detail| detail.starts_with("lost: no answer"))).count()
+            as u64
+    }
+
     /// What has to be true of it, whatever happened.
-    fn check(&self) {
-        let context = || format!("{:?}\n{:#?}\n{:?}", self.book, self.told, self.sms);
+    fn check(&self, killed: bool) {
+        let context = || format!("{:?}\n{:#}\n{:#?}\n{:?}", self.book, self.message, self.told, self.sms);
+        let (attempts, deletes) = (self.attempts(), self.deletes());
+        assert!(attempts <= deletes + self.unanswered(), "{attempts} of {deletes} DELETEs: {}", context());
+        // What is out at a kill is never counted.
+        assert!(attempts >= deletes || killed, "{attempts} of {deletes} DELETEs: {}", context());
         let count = |kind: &str| self.told.iter().filter(|one| one["kind"] == kind).count();
         assert_eq!(self.told[0]["kind"], "SETTLED", "{}", context());
         assert!(count("SETTLED") == 1 && count("AMENDED") <= 1 && count("TAKEN") <= 1, "{}", context());
@@ -278,9 +313,9 @@ impl Story<'_> {
         assert_eq!(grant, wanted, "{}", context());
         // Nothing is granted for what was on the handset then, unless the settle window was over, or nobody could know.
         if grant == Some("OFFERED") && self.book.shown_at.is_some_and(|shown| shown < at) && outcome == "REVOKED" {
-            assert!(self.gone_at().is_some_and(|gone| gone + SETTLE <= at), "{}", context());
+            assert!(self.gone_at().is_some_and(|gone| gone + SETTLE <= at + MILLISECOND), "{}", context());
         }
-        assert!(self.sms.iter().all(|(_, sent)| *sent >= at - TimeDelta::milliseconds(1)), "{}", context());
+        assert!(self.sms.iter().all(|(_, sent)| *sent + MILLISECOND >= at), "{}", context());
     }
 }
 
@@ -312,17 +347,19 @@ async fn run(seed: u64, messages: usize) {
     stream::iter(after).for_each_concurrent(32, |one| one.leaves(&rig)).await;
     calm(&rig).await;
 
+    let listed = all_messages(&rig).await;
     let (told, arrived, books) = (told(&rig).await, known_to_have_arrived(&rig).await, rig.sandbox.books());
     let sms = sms.lock().unwrap().clone();
     let books: BTreeMap<&str, &MessageBook> = books.iter().map(|book| (book.message_id.as_str(), book)).collect();
     let story = |sent| {
         let Sent { id, .. }: &Sent = sent;
+        let message = listed.get(id).unwrap_or_else(|| panic!("{id} is gone"));
         let told = told.get(id).unwrap_or_else(|| panic!("nothing was told of {id}"));
         let sms = sms.get(id).map_or(&[][..], Vec::as_slice);
-        Story { sent, book: books[id.as_str()], told, sms, known_to_have_arrived: arrived.contains(id) }
+        Story { sent, book: books[id.as_str()], message, told, sms, known_to_have_arrived: arrived.contains(id) }
     };
     let stories: Vec<Story<'_>> = sent.iter().map(story).collect();
-    stories.iter().for_each(Story::check);
+    stories.iter().for_each(|story| story.check(kills));
 
     let report = rig.get("/v1/report?since=86400s").await.1;
     for use_case in USE_CASES {
@@ -331,7 +368,6 @@ async fn run(seed: u64, messages: usize) {
         let count = |is: &dyn Fn(&Story<'_>) -> bool| mine.iter().filter(|story| is(story)).count() as u64;
         let ends = |outcome: &'static str| count(&|story| story.last() == outcome);
         let grants = |state: &'static str| count(&|story| story.settled().1 == Some(state));
-        let tried = |story: &Story<'_>| story.deletes() > 0;
         let number = |key: &str| said.pointer(key).and_then(Value::as_u64).unwrap();
         let pairs = [
             ("/registered", mine.len() as u64),
@@ -352,19 +388,12 @@ async fn run(seed: u64, messages: usize) {
             count(&|story| story.known_to_have_arrived),
             "delivered of {use_case}, seed {seed}: {said}"
         );
-        let deletes: u64 = mine.iter().map(|story| story.deletes()).sum();
-        if kills {
-            // What was out at the kill left, and was never counted.
-            assert!(
-                number("/deletes") <= deletes,
-                "deletes of {use_case}, seed {seed}: {} of {deletes}",
-                number("/deletes")
-            );
-        } else {
-            assert_eq!(number("/deletes"), deletes, "deletes of {use_case}, seed {seed}: {said}");
-            let raced = count(&|story| story.known_to_have_arrived && tried(story));
+        let attempts: u64 = mine.iter().map(|story| story.attempts()).sum();
+        assert_eq!(number("/deletes"), attempts, "deletes of {use_case}, seed {seed}: {said}");
+        if !kills {
+            let raced = count(&|story| story.known_to_have_arrived && story.attempts() > 0);
             assert_eq!(number("/raced"), raced, "raced of {use_case}, seed {seed}: {said}");
-            let avoided = count(&|story| !tried(story) && matches!(story.settled().0, "DELIVERED" | "REVOKED"));
+            let avoided = count(&|story| story.attempts() == 0 && matches!(story.settled().0, "DELIVERED" | "REVOKED"));
             assert_eq!(number("/deletesAvoided"), avoided, "avoided of {use_case}, seed {seed}: {said}");
         }
     }
@@ -382,7 +411,6 @@ async fn run(seed: u64, messages: usize) {
     );
 }
 
-#[ignore = "open: the settle window and a late DELIVERED are booked otherwise than expected here; run with --ignored"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_goes_wrong_there_is_one_sms_at_most_and_all_books_agree() {
     let number = |name, usual| std::env::var(name).map_or(usual, |value| value.parse().unwrap());
