@@ -26,6 +26,7 @@ pub mod store;
 pub mod config;
 pub mod ctl;
 pub mod daemon;
+mod secret;
 
 // The other side, to run against; all of it at a glance; and what it does on this host.
 pub mod bench;

@@ -1,15 +1,16 @@
 //! A grant as an HTTP request.
 
-use std::path::Path;
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode};
+use secrecy::ExposeSecret as _;
 use url::Url;
 
 use super::{Granted, Method, Request, Template, words};
 use crate::model::Called;
+use crate::secret;
 
 /// As much of an answer as is read: its first line goes to the log.
 const ANSWER_BYTES_MAX: usize = 4096;
@@ -52,7 +53,7 @@ impl Ready {
             headers.insert(name, value);
         }
         for (name, path) in &from.header_files {
-            let (name, mut value) = header(name, &secret(path)?)?;
+            let (name, mut value) = header(name, secret::read("value of a header", path)?.expose_secret())?;
             value.set_sensitive(true);
             headers.insert(name, value);
         }
@@ -117,12 +118,4 @@ async fn first_line(mut answer: Response) -> String {
         bytes.extend_from_slice(&chunk[..chunk.len().min(ANSWER_BYTES_MAX - bytes.len())]);
     }
     String::from_utf8_lossy(&bytes).lines().next().unwrap_or_default().to_owned()
-}
-
-fn secret(path: &Path) -> Result<String, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("can't read {}: {error}", path.display()))?;
-    match text.trim() {
-        "" => Err(format!("there is no value for a header in {}: the file is empty", path.display())),
-        value => Ok(value.to_owned()),
-    }
 }
