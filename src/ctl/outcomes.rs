@@ -153,7 +153,7 @@ impl Reader<'_> {
 }
 
 /// Rows of outcomes. All columns but the last have a width of their own, so that what comes later stands below what came before.
-pub(super) fn table(outcomes: &[OutcomeView], here: &Here, headed: bool) -> String {
+fn table(outcomes: &[OutcomeView], here: &Here, headed: bool) -> String {
     let mut table = here.table([
         Column::wide_number("CURSOR", 6),
         Column::wide("TIME", 11),
@@ -176,7 +176,7 @@ pub(super) fn table(outcomes: &[OutcomeView], here: &Here, headed: bool) -> Stri
 }
 
 /// Whether the SMS may go out.
-fn sms(outcome: &OutcomeView) -> &'static str {
+pub(super) fn sms(outcome: &OutcomeView) -> &'static str {
     match outcome.grant.as_ref().map(|grant| grant.state) {
         Some(GrantState::Offered) => "send",
         Some(GrantState::Taken) => "taken",
@@ -188,7 +188,7 @@ fn sms(outcome: &OutcomeView) -> &'static str {
 }
 
 /// Which message, what is special about this entry, and why it failed.
-fn what(outcome: &OutcomeView) -> String {
+pub(super) fn what(outcome: &OutcomeView) -> String {
     let OutcomeView { agent_id, message_id, use_case, .. } = outcome;
     let kind = match outcome.kind {
         EntryKind::Settled => "",

@@ -209,10 +209,12 @@ pub(super) fn span(span: Duration) -> String {
     }
 }
 
-/// The same for what is shorter than that as a rule: `0.18 ms`.
+/// The same for what is shorter than that as a rule: `0.18 ms`, `3.1 ms`.
 pub(super) fn moment(short: Duration) -> String {
+    let ms = short.as_secs_f64() * 1000.0;
     match short.as_micros() {
-        micros @ 1..10_000 => format!("{} ms", f64::from(u32::try_from(micros).unwrap_or(0)) / 1000.0),
+        1..995 => format!("{ms:.2} ms"),
+        995..9_950 => format!("{ms:.1} ms"),
         _ => span(short),
     }
 }
@@ -315,6 +317,8 @@ pub(super) mod tests {
         let spans = [0, 12, 999, 1_000, 3_250, 10_000, 89_980, 120_000, 599_980, 7_200_000, 172_800_000];
         let expected = ["0 ms", "12 ms", "999 ms", "1.0 s", "3.3 s", "10 s", "90 s", "2 min", "10 min", "2 h", "2 d"];
         assert_eq!(spans.map(shown), expected);
+        let moments = [0, 180, 999, 3_140, 9_990, 12_000].map(Duration::from_micros).map(moment);
+        assert_eq!(moments, ["0 ms", "0.18 ms", "1.0 ms", "3.1 ms", "10 ms", "12 ms"]);
     }
 
     #[test]

@@ -116,7 +116,7 @@ pub(super) fn store(view: &StoreView) -> String {
         let _ = write!(words, "; flushes p50 {p50}, p99 {p99}");
     }
     if *backlog > 0 {
-        let _ = write!(words, "; {} writes wait", show::count(*backlog));
+        let _ = write!(words, "; {} waiting for it", show::count(*backlog));
     }
     words
 }
@@ -262,7 +262,7 @@ mod tests {
             "nothing is revoked",
             "1,207",
             "1.3 GiB on disk, 40.0 MiB in memory; flushes p50 0.18 ms",
-            "3 writes wait",
+            "3 waiting for it",
             "otp failed 60 s",
         ] {
             assert!(screen.contains(part), "{part} is missing:\n{screen}");

@@ -8,9 +8,9 @@ use std::thread;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio::sync::mpsc;
 
-/// Another page, without a cursor.
-const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l";
-const LEAVE: &[u8] = b"\x1b[?25h\x1b[?1049l";
+/// Another page, without a cursor; what is too long for a line is cut off.
+const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?7l";
+const LEAVE: &[u8] = b"\x1b[?7h\x1b[?25h\x1b[?1049l";
 /// Behind each line what was there before goes; below the last one too.
 const LINE_END: &str = "\x1b[K\r\n";
 const HOME: &str = "\x1b[H";

@@ -18,15 +18,17 @@ use super::terminal::{self, Terminal};
 use crate::clock;
 use crate::config::Mode;
 use crate::engine::StateKind;
-use crate::intake::wire::{ForecastView, OutcomesView, StatusView};
+use crate::intake::wire::{ForecastView, OutcomeView, OutcomesView, StatusView, TimesView};
 use crate::model::UseCase;
 use crate::model::time::wire_duration;
 
 /// How often it looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// What is ahead: the next ten minutes, in as many columns as the sketch has.
-const STEP: Duration = Duration::from_secs(20);
-const STEPS: usize = 30;
+/// What is ahead: the next ten minutes, a column for each step.
+const STEP: Duration = Duration::from_secs(30);
+const STEPS: usize = 20;
+/// Terminals that are narrower have no room for that.
+const SKETCH_WIDTH_MIN: u16 = 76;
 /// Outcomes that are asked for: more than most terminals have room for.
 const OUTCOMES: u64 = 40;
 /// Lines that are always there for outcomes, however many agents there are.
@@ -127,8 +129,8 @@ fn screen(look: &Look, before: Option<&Look>, trouble: Option<&str>, lines: usiz
     let left = lines.saturating_sub(top.lines().count() + 1);
     if left > 1 && !look.outcomes.outcomes.is_empty() {
         // The latest first: they are what somebody looks for.
-        let latest: Vec<_> = look.outcomes.outcomes.iter().rev().take(left - 1).cloned().collect();
-        let _ = write!(top, "\n\n{}", cut(&outcomes::table(&latest, here, true), left));
+        let latest: Vec<_> = look.outcomes.outcomes.iter().rev().take(left - 1).collect();
+        let _ = write!(top, "\n\n{}", latest_outcomes(&latest, here));
     }
     top
 }
@@ -188,8 +190,9 @@ fn head(look: &Look, before: Option<&Look>, trouble: Option<&str>, here: &Here) 
     };
     let (registered, deletes) = (rates(|status| status.registered), rates(|status| status.deletes));
     fact("registered", format!("{registered}, DELETEs {deletes}, {} out", status.in_flight));
-    let times = |times: &crate::intake::wire::TimesView| {
-        format!("p50 {}, p99 {}, max {}", show::span(times.p50), show::span(times.p99), show::span(times.max))
+    let times = |times: &TimesView| {
+        let [p50, p99, max] = [times.p50, times.p99, times.max].map(show::moment);
+        format!("p50 {p50}, p99 {p99}, max {max}")
     };
     fact("lateness", status.lateness.as_ref().map_or_else(|| "nothing has left yet".to_owned(), times));
     if let Some(answers) = &status.answer_times {
@@ -202,15 +205,41 @@ fn head(look: &Look, before: Option<&Look>, trouble: Option<&str>, here: &Here) 
     head
 }
 
+/// A line each: what is too long for it is cut off.
+fn latest_outcomes(outcomes: &[&OutcomeView], here: &Here) -> String {
+    let widths = [11, 9, 9, 7];
+    let left = here.width.map(|width| width.saturating_sub(widths.iter().map(|width| width + 2).sum()));
+    let left = left.map_or(usize::MAX, |left| usize::from(left).max(8));
+    let [time, outcome, sms, late] = widths;
+    let mut table = here.table([
+        Column::wide("TIME", time),
+        Column::wide("OUTCOME", outcome),
+        Column::wide("SMS", sms),
+        Column::wide("LATE", late),
+        Column::word("MESSAGE"),
+    ]);
+    for outcome in outcomes {
+        table.add_row([
+            Cell::new(here.short(outcome.at)),
+            Cell::new(show::word(&outcome.outcome)).fg(show::color(outcome.outcome)),
+            Cell::new(outcomes::sms(outcome)),
+            Cell::new(outcome.lateness.map(show::span).unwrap_or_default()),
+            Cell::new(outcomes::what(outcome).chars().take(left).collect::<String>()),
+        ]);
+    }
+    show::text(&table)
+}
+
 /// By use case: what there is, and when it falls due.
 fn use_cases(look: &Look, here: &Here) -> String {
+    let sketched = here.width.is_none_or(|width| width >= SKETCH_WIDTH_MIN);
     let mut table = here.table([
         Column::id("USE CASE"),
         Column::number("PENDING"),
         Column::number("REVOKING"),
         Column::number("SETTLING"),
         Column::number("SETTLED"),
-        Column::word("NEXT 10 MINUTES"),
+        Column::word(if sketched { "NEXT 10 MINUTES" } else { "" }),
     ]);
     for (name, states) in &look.status.use_cases {
         let count = |state| Cell::new(show::count(states.get(&state).copied().unwrap_or(0)));
@@ -220,7 +249,7 @@ fn use_cases(look: &Look, here: &Here) -> String {
             count(StateKind::Revoking),
             count(StateKind::Settling),
             count(StateKind::Settled),
-            ahead(look, name),
+            if sketched { ahead(look, name) } else { Cell::new("") },
         ]);
     }
     show::text(&table)
