@@ -41,7 +41,9 @@ impl EarlyEvents {
         let now = event.at;
         while let Some((at, identity)) = self.order.front() {
             let known = self.by_identity.get(identity).is_some_and(|event| event.at == *at);
-            if known && at.plus(keep_for) > now && self.by_identity.len() < max {
+            // One that takes the place of another, or says no more than it, needs none.
+            let fits = self.by_identity.len() < max || self.by_identity.contains_key(&event.identity);
+            if known && at.plus(keep_for) > now && fits {
                 break;
             }
             if known {
@@ -67,5 +69,33 @@ impl EarlyEvents {
         }
         changes.push(Change::EarlyGone(identity.clone()));
         self.by_identity.remove(identity)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{AgentId, MessageId};
+    use crate::store::EarlyKind;
+
+    #[test]
+    fn an_event_that_comes_twice_drives_out_no_other() {
+        let event = |id: &str, at| EarlyEvent {
+            identity: Identity { agent: AgentId::new("bot").unwrap(), message_id: MessageId::new(id).unwrap() },
+            phone: Phone::from_digits(12_223_334_444),
+            at: Timestamp::from_millis(at),
+            kind: EarlyKind::Delivered,
+        };
+        let (mut early, mut changes, hour) = (EarlyEvents::default(), Vec::new(), Duration::from_secs(3600));
+        assert!(early.keep(event("first", 1), 2, hour, &mut changes));
+        assert!(early.keep(event("second", 2), 2, hour, &mut changes));
+        assert!(!early.keep(event("second", 3), 2, hour, &mut changes));
+        assert!(!early.keep(event("first", 4), 2, hour, &mut changes));
+        assert_eq!((early.len(), changes.len()), (2, 2), "{changes:?}");
+        assert!(early.keep(event("third", 5), 2, hour, &mut changes));
+        assert!(
+            early.by_identity.keys().all(|identity| identity.message_id.as_str() != "first"),
+            "the oldest makes room"
+        );
     }
 }
