@@ -84,8 +84,15 @@ impl<S: Store> Core<S> {
                 self.advance(&mut record, at, Event::Resume, now, batch);
             }
         } else if record.recall.is_some_and(|id| self.recalls.get(id).is_none()) {
-            self.leave(at);
-            batch.changes.push(Change::Remove { identity: record.identity, at });
+            // The list is not needed any more, but the message is, for as long as any other: or a late registration would bring
+            // it back.
+            if at.place.order.plus(self.settings.retention) <= now {
+                self.leave(at);
+                batch.changes.push(Change::Remove { identity: record.identity, at });
+            } else {
+                record.recall = None;
+                self.stand(Some(at), &record, batch);
+            }
         }
     }
 }

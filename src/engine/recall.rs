@@ -184,6 +184,8 @@ impl<S: Store> Core<S> {
         let (kept, gone): (Vec<_>, Vec<_>) =
             (0..).zip(ended).partition(|(n, (at, _))| *n >= surplus && until(*at) > now);
         let next = kept.first().map(|(_, (at, _))| until(*at).since(now));
+        // Lists to be looked through: at once.
+        let next = if gone.is_empty() { next } else { Some(Duration::ZERO) };
         let mut batch = Batch::default();
         for (_, (_, id)) in gone {
             let Some(recall) = self.recalls.0.remove(&id) else { continue };

@@ -187,6 +187,24 @@ fn the_list_is_kept_as_long_as_its_recall_and_no_longer() {
 }
 
 #[test]
+fn a_message_outlives_the_list_of_its_recall_if_its_own_time_is_not_over() {
+    let mut rig = Rig::with(fast());
+    rig.register(tagged("m", "promo"));
+    rig.evidence("m", EvidenceKind::Delivered);
+    let id = recall(&mut rig, spring()).id;
+    rig.pass(SECOND);
+    for n in 0..16 {
+        recall(&mut rig, Selector { tag: Some(format!("autumn-{n}").into()), ..Selector::default() });
+        rig.pass(SECOND);
+    }
+    assert!(rig.core.recalls.get(id).is_none(), "only so many are kept");
+    let late = rig.register(Draft { on_conflict: OnConflict::Keep, ..tagged("m", "promo") });
+    assert!(!late.created, "a late registration brought it back");
+    rig.pass(SECOND * 25 * 3600);
+    assert_eq!(rig.core.store.snapshot().counts, [], "until its own time is over");
+}
+
+#[test]
 fn a_retry_of_a_recalled_message_has_its_patience_from_the_recall_on() {
     let mut rig = Rig::new();
     rig.register(tagged("m", "otp"));
