@@ -96,6 +96,26 @@ fn no_call_leaves_before_its_grant_is_on_disk_nor_for_what_was_delivered_meanwhi
 }
 
 #[test]
+fn a_delivery_that_is_taken_in_together_with_the_disks_news_keeps_the_call_from_leaving() {
+    let mut rig = rig(8);
+    rig.register(draft("m", "otp"));
+    rig.pass(SECOND * 600);
+    rig.answer(Answer::Revoked);
+    rig.disk = false;
+    rig.pass(SECOND * 10);
+    let evidence = Evidence { identity: identity("m"), phone: super::tests::phone(), kind: EvidenceKind::Delivered };
+    let (reply, _answer) = tokio::sync::oneshot::channel();
+    // In one round.
+    rig.core.apply(Input::Durable(Ok(rig.core.written())), rig.now);
+    rig.core.apply(Input::Command(Command::Evidence(vec![evidence], reply)), rig.now);
+    rig.disk = true;
+    rig.settle();
+    assert!(rig.calls.is_empty(), "an SMS beside a message that is known delivered");
+    assert_eq!(state(&mut rig, "m"), GrantState::Withdrawn);
+    assert_eq!(rig.core.calls_status()[&UseCase::new("otp").unwrap()].in_flight, 0);
+}
+
+#[test]
 fn what_an_agent_acknowledges_in_the_stream_says_nothing_of_the_hook() {
     let mut rig = rig(8);
     grant(&mut rig, &["m"]);

@@ -30,7 +30,6 @@ impl<S: Store> Core<S> {
             self.durable_cursor = cursor;
             self.effects.push(Effect::Outcomes(cursor));
         }
-        self.let_calls_go();
         let moved = self.lanes.durable(ticket);
         self.dirty.extend(moved);
     }
