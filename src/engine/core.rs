@@ -282,6 +282,7 @@ impl<S: Store> Core<S> {
         })?;
         core.dirty = (0..routes.len()).chain([CHORES]).collect();
         core.routes = routes;
+        core.heed_policies();
         core.heed_holds();
         Ok(core)
     }

@@ -108,6 +108,22 @@ impl<S: Store> Core<S> {
                 self.policy_since.insert(name.clone(), (tuning.config_hash.clone(), now.wall));
             }
         }
+        self.policies = policies;
+        self.heed_policies();
+        for route in &mut self.routes {
+            route.pace.set_limits(tuning.settings.pace);
+        }
+        self.settings = tuning.settings;
+        self.dirty.extend(0..self.routes.len());
+        info!(config = %tuning.config_hash, "policies taken over");
+        self.config_hash = tuning.config_hash;
+        Ok(plan)
+    }
+
+    /// The lanes follow the policies in force: all of a lane, or only what comes new, in a lane of its own. Also at a start, since
+    /// the configuration may have changed while nothing ran.
+    pub(super) fn heed_policies(&mut self) {
+        let policies = Arc::clone(&self.policies);
         let ids: Vec<LaneId> = self.lanes.iter().map(|(id, _)| id).collect();
         let mut batch = Batch::default();
         for id in ids {
@@ -125,15 +141,6 @@ impl<S: Store> Core<S> {
             }
         }
         self.commit(batch);
-        for route in &mut self.routes {
-            route.pace.set_limits(tuning.settings.pace);
-        }
-        self.policies = policies;
-        self.settings = tuning.settings;
-        self.dirty.extend(0..self.routes.len());
-        info!(config = %tuning.config_hash, "policies taken over");
-        self.config_hash = tuning.config_hash;
-        Ok(plan)
     }
 
     /// How many fall due in each of `steps` spans of `step` from now, per use case; what is overdue counts into the first.

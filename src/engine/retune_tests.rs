@@ -76,6 +76,22 @@ fn a_rule_for_new_messages_only_leaves_the_pending_ones_theirs_until_it_is_for_a
 }
 
 #[test]
+fn a_start_with_a_rule_for_all_moves_what_a_reload_had_left_with_its_own() {
+    let mut rig = Rig::with(unlimited());
+    rig.register(draft("old", "otp"));
+    let for_new = Policy { applies_to: AppliesTo::New, ..Policy::new(Rule::Ttl(SECOND * 60)) };
+    retune(&mut rig, "otp", for_new).unwrap();
+    let for_all = [(use_case("otp"), Policy::new(Rule::Ttl(SECOND * 30)))].into_iter().collect();
+    let mut rig = Rig::open(rig.core.close(), for_all, unlimited(), rig.now);
+    assert_eq!(rig.get("old").deadline.since(rig.now.wall), SECOND * 30, "as after a reload");
+    // And that is on disk.
+    let mut rig = rig.crash();
+    assert_eq!(rig.get("old").deadline.since(rig.now.wall), SECOND * 30);
+    rig.pass(SECOND * 30);
+    assert_eq!(rig.out.len(), 1);
+}
+
+#[test]
 fn a_use_case_may_not_vanish_under_its_messages_but_may_retire() {
     let mut rig = Rig::with(unlimited());
     rig.register(draft("m", "otp"));
