@@ -198,7 +198,7 @@ impl Column {
 
 /// `12 ms`, `3.2 s`, `85 s`, `17 min`, `5 h`, `12 d`: one unit, rounded, so that ten minutes are not "9 min" as soon as they began.
 pub(super) fn span(span: Duration) -> String {
-    let rounded = |unit: u128| (span.as_millis() + unit / 2) / unit;
+    let rounded = |millis: u128| (span.as_micros() + millis * 500) / (millis * 1000);
     match span.as_secs() {
         0 => format!("{} ms", rounded(1)),
         1..10 => format!("{}.{} s", rounded(100) / 10, rounded(100) % 10),
