@@ -28,11 +28,12 @@ pub mod ctl;
 pub mod daemon;
 mod secret;
 
-// The other side, to run against; all of it at a glance; and what it does on this host.
+// The other side, to run against; all of it at a glance; what it does on this host; and what it does when all goes wrong.
 pub mod bench;
 mod child;
 pub mod demo;
 #[cfg(test)]
 mod fuzz_tests;
 pub mod sandbox;
+pub mod simulation;
 mod usage;

@@ -23,6 +23,7 @@ mod sheet;
 
 use std::path::PathBuf;
 
+pub(crate) use self::progress::Progress;
 use self::rig::Place;
 pub use self::sheet::Sheet;
 

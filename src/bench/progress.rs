@@ -1,4 +1,5 @@
-//! How far a bench is, on standard error: one line that is written over on a terminal, else a line every now and then.
+//! How far a bench or a simulation is, on standard error: one line that is written over on a terminal, else a line every now
+//! and then.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,19 +12,19 @@ const ELSEWHERE: Duration = Duration::from_secs(10);
 
 /// Cheap to clone, and to call.
 #[derive(Clone)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     terminal: bool,
     /// When the last line was written; a clock without a first line has just been started.
     last: Arc<Mutex<Duration>>,
 }
 
 impl Progress {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { terminal: std::io::stderr().is_terminal(), last: Arc::new(Mutex::new(clock::now().mono)) }
     }
 
     /// Says it, if it is time to say something.
-    pub(super) fn say(&self, line: impl FnOnce() -> String) {
+    pub(crate) fn say(&self, line: impl FnOnce() -> String) {
         let every = if self.terminal { ON_TERMINAL } else { ELSEWHERE };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let now = clock::now().mono;
@@ -34,7 +35,7 @@ impl Progress {
     }
 
     /// Leaves no half line behind.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         if self.terminal {
             self.write("");
         }

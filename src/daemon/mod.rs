@@ -13,6 +13,7 @@ mod pushes;
 mod reload;
 mod run;
 mod signals;
+mod simulate;
 mod sockets;
 mod systemd;
 
@@ -59,6 +60,7 @@ enum Command {
     Export,
     Sandbox(Box<sandbox::Args>),
     Demo(demo::Args),
+    Simulate(simulate::Args),
 }
 
 /// The command line, for manual pages and completions.
@@ -85,6 +87,7 @@ pub fn main() -> ExitCode {
         Some(Command::Export) => export::export(&arguments.config),
         Some(Command::Sandbox(args)) => finish(block_on(sandbox::main(*args)).map(|()| true)),
         Some(Command::Demo(args)) => finish(block_on(demo::main(args))),
+        Some(Command::Simulate(args)) => finish(simulate::main(&args)),
     }
 }
 
@@ -113,7 +116,7 @@ fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resul
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(future)
 }
 
-/// `false` is a result and not an error: the demo ran, and something was lost.
+/// `false` is a result and not an error: the demo or the simulation ran, and found a promise broken.
 fn finish(result: anyhow::Result<bool>) -> ExitCode {
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -55,8 +55,9 @@ impl<S: Store> Drive<S> {
         Ok(Self { core, commands: doors.commands, news: doors.news })
     }
 
-    /// What time it is: see [`Core::take_up_time`].
-    pub(super) fn take_up_time(&mut self, boot: u64, reckoning: Option<Reckoning>, now: Now) {
+    /// Takes up the time where the last life left it; `boot` says which start of the host the monotonic clock counts from. Comes
+    /// before the first round.
+    pub fn take_up_time(&mut self, boot: u64, reckoning: Option<Reckoning>, now: Now) {
         self.core.take_up_time(boot, reckoning, now);
     }
 

@@ -10,17 +10,17 @@ use fastrand::Rng;
 
 /// A seed to draw from.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Dice {
+pub(crate) struct Dice {
     seed: u64,
 }
 
 impl Dice {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Dice { seed }
     }
 
     /// The generator for one named purpose: always the same one for the same names.
-    pub(super) fn rng(self, purpose: &str, name: &str, nth: u64) -> Rng {
+    pub(crate) fn rng(self, purpose: &str, name: &str, nth: u64) -> Rng {
         // FNV-1a, since std promises no stable hash between releases. The separator keeps ("ab","c") and ("a","bc") apart.
         let mut hash = 0xcbf2_9ce4_8422_2325_u64 ^ self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let separated = purpose.bytes().chain([0xff]).chain(name.bytes()).chain(nth.to_le_bytes());
@@ -31,12 +31,12 @@ impl Dice {
     }
 
     /// Whether something that happens in `percent` of the cases happens in this one.
-    pub(super) fn chance(self, percent: f64, purpose: &str, name: &str, nth: u64) -> bool {
+    pub(crate) fn chance(self, percent: f64, purpose: &str, name: &str, nth: u64) -> bool {
         percent > 0.0 && self.rng(purpose, name, nth).f64() * 100.0 < percent
     }
 
     /// A wait between the two bounds.
-    pub(super) fn wait(self, from: Duration, to: Duration, purpose: &str, name: &str) -> Duration {
+    pub(crate) fn wait(self, from: Duration, to: Duration, purpose: &str, name: &str) -> Duration {
         from + (to.saturating_sub(from)).mul_f64(self.rng(purpose, name, 0).f64())
     }
 }

@@ -55,6 +55,7 @@ use chrono::{DateTime, Utc};
 use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use self::dice::Dice;
 pub use self::{
     args::{Args, main},
     books::{Answered, DeleteRequest, MessageBook, State, Stats, Unanswered},
@@ -63,7 +64,7 @@ pub use self::{
     options::Options,
     scenario::Action,
 };
-use self::{dice::Dice, key::AccountKey, scenario::Happening, token::Tokens, webhook::Webhook, world::World};
+use self::{key::AccountKey, scenario::Happening, token::Tokens, webhook::Webhook, world::World};
 
 /// A running sandbox.
 pub struct Sandbox {

@@ -1,13 +1,13 @@
 //! A store in memory: slow to forget, obvious to read. The oracle that the real one is compared with, and the ground of
-//! the engine's tests.
+//! the engine's tests and of the simulation.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::{Change, Cursor, Entry, Figures, Snapshot, Store, StoreError, Ticket};
-use crate::model::{Identity, LaneId, Place, Position, Queue, Record};
+use crate::model::{Identity, LaneId, LaneSpec, Place, Position, Queue, Record};
 
 /// See the module's documentation. Everything is durable as soon as it is appended.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct MemoryStore {
     records: BTreeMap<Position, Record>,
     identities: HashMap<Identity, Position>,
@@ -25,13 +25,24 @@ impl MemoryStore {
         }
         Snapshot {
             counts: counts.into_iter().map(|((lane, queue), count)| (lane, queue, count)).collect(),
-            next_seq: self
-                .records
-                .keys()
-                .map(|position| position.place.seq + 1)
-                .fold(self.snapshot.next_seq.max(1), u64::max),
+            next_seq: self.snapshot.next_seq.max(1),
             ..self.snapshot.clone()
         }
+    }
+
+    /// Every record, by its position.
+    pub fn records(&self) -> &BTreeMap<Position, Record> {
+        &self.records
+    }
+
+    /// The position that is known of every message.
+    pub fn identities(&self) -> &HashMap<Identity, Position> {
+        &self.identities
+    }
+
+    /// The lanes there are.
+    pub fn lanes(&self) -> &[(LaneId, LaneSpec)] {
+        &self.snapshot.lanes
     }
 
     fn apply(&mut self, change: Change) {
@@ -45,6 +56,7 @@ impl MemoryStore {
                 if let Some(from) = from {
                     self.records.remove(&from);
                 }
+                known.next_seq = known.next_seq.max(record.seq + 1);
                 self.identities.insert(record.identity.clone(), record.position());
                 self.records.insert(record.position(), *record);
             }
