@@ -33,6 +33,8 @@ use super::seats::{Seat, Seats, Sitter};
 
 /// How long a client may take for the head of a request.
 const HEAD_TIME: Duration = Duration::from_secs(10);
+/// How long a client that was let in just before the stop may take to say anything.
+const FIRST_TIME: Duration = Duration::from_secs(1);
 /// How long it may read nothing of an answer.
 const READ_TIME: Duration = Duration::from_secs(30);
 /// Bytes of a request's head, and of what is read ahead of its body.
@@ -150,7 +152,9 @@ async fn attend<S: AsyncRead + AsyncWrite, P: Copy + Eq + Hash + Send + Sync + '
     let mut stream = TimeoutWriter::new(stream);
     stream.set_timeout(Some(READ_TIME));
     let routes = TowerToHyperService::new(routes);
+    let asked = CancellationToken::new();
     let service = service_fn(|mut request: Request<Incoming>| {
+        asked.cancel();
         request.extensions_mut().insert(peer);
         let answer = routes.call(request.map(|body| Upload::new(body, sitter.clone())));
         let sitter = sitter.clone();
@@ -169,8 +173,19 @@ async fn attend<S: AsyncRead + AsyncWrite, P: Copy + Eq + Hash + Send + Sync + '
     let result = tokio::select! {
         result = connection.as_mut() => result,
         () = stopping.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            // hyper closes at once what it has read nothing from, and a client that writes just then is reset without an answer.
+            let first = tokio::select! {
+                result = connection.as_mut() => Some(result),
+                () = asked.cancelled() => None,
+                () = tokio::time::sleep(FIRST_TIME) => None,
+            };
+            match first {
+                Some(result) => result,
+                None => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
         }
         () = sitter.makes_room() => {
             if !sitter.has_our_attention() {

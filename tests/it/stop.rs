@@ -56,6 +56,27 @@ async fn sigterm_lets_a_request_and_an_attempt_that_are_begun_end_well() {
 }
 
 #[tokio::test]
+async fn who_was_let_in_before_the_stop_is_answered_though_it_had_said_nothing_yet() {
+    let mut rig = Rig::start().await;
+    let mut client = UnixStream::connect(rig.path("sock")).await.unwrap();
+    // They are let in in their order: when the second one is answered, the first one is in.
+    let mut second = UnixStream::connect(rig.path("sock")).await.unwrap();
+    let ask = "GET /v1/config HTTP/1.1\r\nhost: revoked\r\nconnection: close\r\n\r\n";
+    second.write_all(ask.as_bytes()).await.unwrap();
+    read_until(&mut second, |text| text.starts_with("HTTP/1.1 200")).await;
+
+    let mut daemon = rig.daemon.take().unwrap();
+    daemon.terminate();
+    daemon.says("SIGTERM: stopping").await;
+    let body = draft("m1", "promo").to_string();
+    let head = format!("POST /v1/messages HTTP/1.1\r\nhost: revoked\r\ncontent-length: {}\r\n\r\n", body.len());
+    client.write_all((head + &body).as_bytes()).await.unwrap();
+    let answer = read_until(&mut client, |text| text.ends_with('}')).await;
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    assert_eq!(daemon.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
 async fn a_second_sigterm_does_not_wait() {
     let mut rig = Rig::start().await;
     rig.order("faults", json!({"kind": "blackHole"})).await;
