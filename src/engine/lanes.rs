@@ -1,7 +1,7 @@
 //! The near end of every queue, in memory.
 //!
 //! The store is the schedule. A [`Line`] is a window on one queue of it: the places from its head up to `loaded_to`, at most
-//! [`Scale::window`] of them, refilled by range scan when it runs low. So memory follows the number of lanes, not of messages,
+//! [`Scale::window`](super::core::Scale::window) of them, refilled by range scan when it runs low. So memory follows the number of lanes, not of messages,
 //! and a million messages that fall due together stay in the store until the pace lets them go.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};

@@ -3,7 +3,7 @@
 //! What is simulated is the engine as it is ([`Drive`](crate::engine::Drive)) over a store that can fail, between agents, a
 //! platform with handsets, and hooks. All of it lives in one thread and in virtual time, so that months of trouble pass in
 //! seconds. Whatever is to happen is drawn from the seed beforehand (`plan`), and what chance does to a message from the
-//! message's name. After each event the [oracle](self::oracle) compares what the daemon did with what it promised, from
+//! message's name. After each event the [oracle] compares what the daemon did with what it promised, from
 //! its own plain books; and a failure is shrunk to the few acts that it takes (`shrink`).
 //!
 //! The parts: `plan` and `tunings` say what happens, `world` lets it happen, `shell` does for the daemon what its own loop

@@ -1,7 +1,7 @@
 //! What is going to happen, drawn from the seed beforehand: a list of acts, each at its time.
 //!
 //! No act depends on another, and what chance does to each message is drawn from the message's name (see
-//! [`Dice`](crate::sandbox::Dice)). So any of them can be left out without changing what the others do, and a failure can be
+//! [`Dice`]). So any of them can be left out without changing what the others do, and a failure can be
 //! shrunk to the few that it takes.
 
 use std::fmt;
