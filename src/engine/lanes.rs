@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::hold::Held;
 use super::tally::Tally;
-use crate::model::{LaneId, LaneSpec, Place, Policies, Policy, Queue, Rule, Timestamp};
+use crate::model::{LaneId, LaneSpec, Place, Policies, Policy, Position, Queue, Rule, Timestamp};
 use crate::store::{Snapshot, Store, StoreError, Ticket};
 
 /// Fences are moved when the first place behind one is due within this time …
@@ -48,6 +48,8 @@ pub(super) struct Line {
     pub fence: Option<Place>,
     /// On its way to the disk.
     moving_fence: Option<Place>,
+    /// Places behind the fence that something came to by a change which is not on disk yet, and under which ticket it will be.
+    arriving: BTreeMap<Place, Ticket>,
     /// What the fence was when the daemon last died; says which messages may have been tried.
     pub crash_fence: Option<Place>,
     /// How many stand at which instant.
@@ -119,9 +121,10 @@ impl Line {
         Ok(())
     }
 
-    /// Whether an attempt may leave from this place: only what is fenced is known to a restart.
+    /// Whether an attempt may leave from this place: only what is fenced is known to a restart. A crash that forgets how a record
+    /// came here would leave it where no fence may cover it.
     pub(super) fn is_fenced(&self, place: Place) -> bool {
-        self.fence.is_some_and(|fence| place <= fence)
+        self.fence.is_some_and(|fence| place <= fence) && !self.arriving.contains_key(&place)
     }
 
     /// Whether an attempt may have left from this place by now.
@@ -254,6 +257,8 @@ pub(super) struct Lanes {
     ids: HashMap<LaneSpec, LaneId>,
     /// Queues whose fence is on its way to the disk, in the order of their tickets.
     moving: VecDeque<(Ticket, LaneId, Queue)>,
+    /// See [`Line::arriving`], in the order of their tickets.
+    arriving: VecDeque<(Ticket, Position)>,
 }
 
 impl Lanes {
@@ -359,7 +364,17 @@ impl Lanes {
         }
     }
 
-    /// Everything up to `ticket` is on disk. Returns the routes whose fences moved.
+    /// A record came to `at` by a change that is written under `ticket`. What no fence covers yet need not be noted: the fence
+    /// that will is written later.
+    pub(super) fn arrives(&mut self, at: Position, ticket: Ticket) {
+        let line = self.by_id.get_mut(&at.lane).map(|lane| lane.line_mut(at.queue));
+        if let Some(line) = line.filter(|line| line.may_have_left(at.place)) {
+            line.arriving.insert(at.place, ticket);
+            self.arriving.push_back((ticket, at));
+        }
+    }
+
+    /// Everything up to `ticket` is on disk. Returns the routes where attempts may leave that could not before.
     pub(super) fn durable(&mut self, ticket: Ticket) -> Vec<usize> {
         let mut routes = Vec::new();
         while let Some((_, lane, queue)) = self.moving.front().copied().filter(|(wanted, ..)| *wanted <= ticket) {
@@ -367,6 +382,16 @@ impl Lanes {
             if let Some(lane) = self.by_id.get_mut(&lane) {
                 let line = lane.line_mut(queue);
                 line.fence = line.fence.max(line.moving_fence.take());
+                routes.push(lane.route);
+            }
+        }
+        while let Some((wanted, at)) = self.arriving.pop_front_if(|(wanted, _)| *wanted <= ticket) {
+            if let Some(lane) = self.by_id.get_mut(&at.lane) {
+                let arriving = &mut lane.line_mut(at.queue).arriving;
+                // It may have left since, and come again.
+                if arriving.get(&at.place) == Some(&wanted) {
+                    arriving.remove(&at.place);
+                }
                 routes.push(lane.route);
             }
         }

@@ -312,6 +312,24 @@ fn no_attempt_leaves_before_its_fence_is_on_disk() {
 }
 
 #[test]
+fn no_attempt_leaves_from_where_a_crash_would_not_find_its_message() {
+    let mut rig = Rig::new();
+    rig.register(draft("old", "otp"));
+    rig.pass(SECOND * 599);
+    rig.register(draft("m", "otp"));
+    rig.disk = false;
+    // Now it is behind the fence that "old" is behind, but on disk it still stands ahead of it.
+    let earlier = Draft { send_time: Some(rig.now.wall.minus(SECOND * 600)), ..draft("m", "otp") };
+    drop(rig.ask(|reply| Command::Register(vec![earlier], reply)));
+    rig.pass(SECOND * 2);
+    let left: Vec<_> = rig.out.iter().map(|(_, order)| order.message_id.as_str().to_owned()).collect();
+    assert!(!left.contains(&"m".to_owned()), "after a crash a 404 would pass for a delivery");
+    rig.disk = true;
+    rig.settle();
+    assert!(rig.out.iter().any(|(_, order)| order.message_id.as_str() == "m"));
+}
+
+#[test]
 fn an_attempt_that_a_crash_cut_off_makes_a_404_unknown() {
     let mut rig = Rig::new();
     rig.register(draft("m", "otp"));
