@@ -98,9 +98,9 @@ impl<S: Store> Core<S> {
             let step = self.advance(&mut record, due.position, event, now, &mut batch);
             if step.report == Some(Report::Voided) {
                 voided += 1;
-            } else if step.changed {
+            } else if step.report == Some(Report::Granted) {
                 handed_back += 1;
-            } else {
+            } else if !step.changed {
                 let hook = self.calls.hook(&use_case);
                 hook.status.in_flight += 1;
                 hook.served = route;
@@ -112,7 +112,6 @@ impl<S: Store> Core<S> {
             }
         }
         self.commit(batch);
-        self.let_calls_go();
         if voided > 0 {
             self.calls.hook(&use_case).status.voided += voided;
             warn!(name: "grants_void", %use_case, grants = voided, "no hook took these grants while they were of use: they are void");
@@ -123,13 +122,23 @@ impl<S: Store> Core<S> {
         Ok(more)
     }
 
-    /// Makes the calls whose grants are on disk, if they are still offered.
-    pub(super) fn let_calls_go(&mut self) {
+    /// Makes the calls whose grants are on disk, if they are still offered. Whoever recalled it, or wants no promotions any more,
+    /// may have been told so although the grants of it were not all looked through.
+    pub(super) fn let_calls_go(&mut self, now: Timestamp) {
         while let Some((_, seq)) = self.calls.held.front().copied().filter(|(ticket, _)| self.is_durable(*ticket)) {
             self.calls.held.pop_front();
-            let Some((_, identity)) = self.calls.out.get(&seq) else { continue };
-            let granted = match self.load(identity) {
-                Ok(Some((record, _))) if record.seq == seq && record.next_call().is_some() => self.granted(&record),
+            let Some((_, identity)) = self.calls.out.get(&seq).cloned() else { continue };
+            let granted = match self.load(&identity) {
+                Ok(Some((mut record, at))) if record.seq == seq => {
+                    let mut batch = Batch::default();
+                    let unsubscribed =
+                        self.lanes.get(record.lane).is_some_and(|lane| self.is_unsubscribed(&lane.spec, record.phone));
+                    if !self.recall_first(&mut record, at, now, &mut batch) && unsubscribed {
+                        self.advance(&mut record, at, Event::Unsubscribed, now, &mut batch);
+                    }
+                    self.commit(batch);
+                    if record.next_call().is_some() { self.granted(&record) } else { None }
+                }
                 Ok(_) => None,
                 Err(error) => {
                     error!(seq, %error, "a grant can't be read; its hook is called after the next start");

@@ -23,6 +23,10 @@ impl<S: Store> Core<S> {
                 Err(refusal) => drop(reply.send(Err(refusal))),
             },
             Command::Subscription(said, reply) => {
+                if let Err(refusal) = self.takes_in() {
+                    let _ = reply.send(Err(refusal));
+                    return;
+                }
                 let effect = self.listen(said, now.wall);
                 self.reply_when_durable(reply, effect);
             }

@@ -306,8 +306,6 @@ impl<S: Store> Core<S> {
     /// Leaves everything as it should be, until the next input.
     pub(super) fn finish(&mut self, now: Now) {
         let now = self.heed(now);
-        // Only now: what came in together with the disk's news may have taken a grant back.
-        self.let_calls_go();
         // What became free in the total goes to the most urgent of those that wait for it, and on to the next one if that
         // one's own pace does not let it.
         while self.flights.len() < self.settings.pace.in_flight_total
@@ -324,6 +322,12 @@ impl<S: Store> Core<S> {
             } else {
                 self.service(route, now);
             }
+        }
+        // Last: what came in together with the disk's news, or a recall that went on just now, may have taken a grant back.
+        loop {
+            self.let_calls_go(now.wall);
+            let Some(route) = self.calls.next(&self.policies) else { break };
+            self.service(route, now);
         }
     }
 

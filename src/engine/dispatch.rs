@@ -4,11 +4,13 @@
 //! fences are moved ahead of what falls due soon. Then, as the pace lets them, attempts leave: by traffic type, first
 //! attempts before retries, earliest due first; every so often the one that waits longest, so that nothing starves.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
 
+use super::calls::Calls;
 use super::core::{Batch, Core, Effect, Flight, Route};
 use super::lanes::FENCE_LOW;
 use super::pace::{self, Permit};
@@ -42,6 +44,11 @@ impl Candidate {
     fn rank(&self) -> (TrafficType, bool, Timestamp) {
         (self.class, self.position.queue == Queue::Retry, self.due)
     }
+}
+
+/// Whether an attempt, or the call of a hook, is out for what stands in such a queue.
+fn is_out(flights: &BTreeMap<u64, Flight>, calls: &Calls, queue: Queue, seq: u64) -> bool {
+    if queue == Queue::Calling { calls.is_out(seq) } else { flights.contains_key(&seq) }
 }
 
 impl<S: Store> Core<S> {
@@ -96,7 +103,7 @@ impl<S: Store> Core<S> {
 
     fn refill(&mut self, lane: LaneId, queue: Queue) -> Result<(), StoreError> {
         let (flights, calls) = (&self.flights, &self.calls);
-        let hidden = |seq| if queue == Queue::Calling { calls.is_out(seq) } else { flights.contains_key(&seq) };
+        let hidden = |seq| is_out(flights, calls, queue, seq);
         match self.lanes.get_mut(lane) {
             Some(found) => found.line_mut(queue).refill(&self.store, (lane, queue), hidden),
             None => Ok(()),
@@ -159,7 +166,7 @@ impl<S: Store> Core<S> {
             let full = places.len() == self.scale.stride;
             for place in places {
                 // What is out has its turn already.
-                if self.flights.contains_key(&place.seq) {
+                if is_out(&self.flights, &self.calls, queue, place.seq) {
                     continue;
                 }
                 more |= full;

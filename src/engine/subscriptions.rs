@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::core::{Batch, Core};
 use super::handle::{Command, EvidenceEffect, Handle, Refusal, Said};
@@ -170,6 +170,9 @@ impl<S: Store> Core<S> {
                 match self.load(&entry.identity) {
                     Ok(Some((record, at))) => self.take_back(record, at, now, &mut batch),
                     Ok(None) => {}
+                    Err(StoreError::Corrupt(why)) => {
+                        error!(%why, "a record makes no sense: its grant is not taken back")
+                    }
                     Err(error) => return self.cut_short(batch, error),
                 }
             }

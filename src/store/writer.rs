@@ -208,6 +208,7 @@ impl<F: Fn(Result<Ticket, StoreError>)> Work<F> {
             self.shared.durable.store(last, Ordering::Release);
             (self.on_durable)(Ok(last));
             // More than that wait already if the disk is what holds up.
+            queue.extend(inbox.try_iter());
             if batches >= CROWD && queue.is_empty() {
                 std::thread::sleep(GATHER);
             }
