@@ -405,7 +405,9 @@ async fn outcomes(State(Shared { gate, .. }): State<Shared>, scope: Scope, mut p
 /// Outcomes as lines, for as long as somebody reads. Ends when the daemon stops, or others may read from now on; the reader
 /// comes back with its cursor.
 fn follow_outcomes(gate: Arc<Gate>, after: u64, agents: Option<Agents>) -> Response {
-    let access = gate.access.clone();
+    let mut access = gate.access.clone();
+    // A clone has seen what its original has, which is the rules of the start: it would end at once after any reload of them.
+    access.mark_unchanged();
     let lines = stream::unfold((after, access), move |(after, mut access)| {
         let (gate, agents) = (Arc::clone(&gate), agents.clone());
         async move {

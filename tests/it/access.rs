@@ -2,16 +2,17 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
     caller::{Caller, Who, is_root, me},
-    daemon::run_to_end,
+    daemon::{run_to_end, soon},
     rig::{Rig, draft, message_path, with},
 };
 
 /// Everything that can be asked, as the table of the routes has it.
-const REQUESTS: [(&str, &str); 28] = [
+const REQUESTS: [(&str, &str); 33] = [
     ("POST", "/v1/messages"),
     ("GET", "/v1/messages"),
     ("POST", "/v1/messages:batch"),
@@ -19,6 +20,9 @@ const REQUESTS: [(&str, &str); 28] = [
     ("PATCH", "/v1/messages/shop/m1"),
     ("POST", "/v1/messages/shop/m1:withdraw"),
     ("POST", "/v1/messages/shop/m1:explain"),
+    ("POST", "/v1/messages/shop/m1:revoke"),
+    ("POST", "/v1/messages/shop/m1:grant"),
+    ("POST", "/v1/messages/shop/m1:drop"),
     ("POST", "/v1/events"),
     ("GET", "/v1/outcomes"),
     ("GET", "/v1/outcomes?follow=true"),
@@ -31,7 +35,9 @@ const REQUESTS: [(&str, &str); 28] = [
     ("POST", "/v1/import"),
     ("POST", "/v1/recalls"),
     ("GET", "/v1/recalls"),
+    ("GET", "/v1/recalls/1"),
     ("GET", "/v1/recalls/1/received"),
+    ("POST", "/v1/clock:accept"),
     ("GET", "/v1/status"),
     ("GET", "/v1/forecast"),
     ("GET", "/v1/report"),
@@ -228,6 +234,26 @@ async fn each_right_is_given_by_itself_and_a_stranger_has_none() {
     assert_eq!(brand.get("/v1/recalls").await.1["recalls"].as_array().unwrap().len(), 1);
     assert_eq!(rig.get("/v1/recalls").await.1["recalls"].as_array().unwrap().len(), 2);
     assert_eq!(rig.message("m1").await["state"], "PENDING", "of an agent that was not meant");
+}
+
+#[tokio::test]
+async fn a_stream_of_outcomes_lasts_although_rules_were_changed_before_it() {
+    let rig = rig().await;
+    let everybody = |name: &str| {
+        format!("[access.{name}]\nusers = [\"{}\"]\nmay = [\"register\", \"read\", \"control\"]\n", me().0)
+    };
+    rule(&rig, &everybody("first")).await;
+    rule(&rig, &everybody("second")).await;
+    let mut stream = rig.request(Method::GET, "/v1/outcomes?after=0&follow=true").send().await.unwrap();
+    for agent in ["shop", "bank"] {
+        // One after the other, so that the stream has to go round for each.
+        assert_eq!(rig.post(&format!("/v1/messages/{agent}/m1:withdraw"), "").await.0, 200);
+        let mut lines = String::new();
+        while !lines.contains(&format!("{agent:?}")) || !lines.contains("m1") {
+            let chunk = soon("an outcome", stream.chunk()).await.unwrap().expect("the stream ended");
+            lines += str::from_utf8(&chunk).unwrap();
+        }
+    }
 }
 
 #[tokio::test]
