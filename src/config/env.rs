@@ -2,9 +2,11 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Group, User};
+use rustix::fs::OFlags;
 
 use super::Origin;
 
@@ -130,7 +132,14 @@ fn sees_all_users() -> bool {
 /// Opens the file, and closes it again.
 ///
 /// # Errors
-/// Those of the operating system; a directory is one.
+/// Those of the operating system; what is no file is one.
 pub fn can_be_read(path: &Path) -> io::Result<()> {
-    if File::open(path)?.metadata()?.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(()) }
+    // Whoever asks for a plan names the files: to open a pipe would wait for somebody to write into it.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let found = File::options().read(true).custom_flags(flags).open(path)?.metadata()?;
+    match (found.is_dir(), found.is_file()) {
+        (true, _) => Err(io::ErrorKind::IsADirectory.into()),
+        (false, true) => Ok(()),
+        (false, false) => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file")),
+    }
 }

@@ -172,7 +172,12 @@ impl Reloader {
     }
 
     async fn plan(&self, name: &str, text: &str) -> Result<ReloadView, Refusal> {
-        let new = config::parse(name, text, &Env::of_process(), clock::wall()).map_err(|report| unusable(&report))?;
+        let (name, text) = (name.to_owned(), text.to_owned());
+        // It looks at files and asks for users, which may take a while.
+        let read =
+            move || config::parse(&name, &text, &Env::of_process(), clock::wall()).map_err(|report| unusable(&report));
+        let read = tokio::task::spawn_blocking(read).await;
+        let new = read.map_err(|error| Refusal::unavailable(error.to_string()))??;
         let diff = self.diff(&new.config)?;
         let plan = self.engine.plan(tuning(&new.config, &new.hash)).await?;
         Ok(view(&new, false, &diff.live, plan))
