@@ -171,7 +171,7 @@ impl<S: Store> Core<S> {
                     Ok(Some((record, at))) => self.take_back(record, at, now, &mut batch),
                     Ok(None) => {}
                     Err(StoreError::Corrupt(why)) => {
-                        error!(%why, "a record makes no sense: its grant is not taken back")
+                        error!(%why, "a record makes no sense: its grant is not taken back");
                     }
                     Err(error) => return self.cut_short(batch, error),
                 }

@@ -106,7 +106,7 @@ pub(super) fn registration(body: &[u8]) -> Result<Draft, Refusal> {
 /// What is wrong with some JSON, without what stands there: it may be a phone number.
 pub(super) fn words(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    match text.split_once(", expected ") {
+    match text.rsplit_once(", expected ") {
         Some((found, expected)) if found.starts_with("invalid type") || found.starts_with("invalid value") => {
             format!("expected {expected}")
         }
