@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::ledger::{Cell, Counts, Hour};
-use crate::model::{Identity, Timestamp, UseCase};
+use crate::model::{Identity, Position, Queue, Timestamp, UseCase};
 use crate::store::Change;
 
 /// Changes that go to the store as one.
@@ -29,5 +29,15 @@ impl Batch {
         if entries.peek().is_some() {
             self.booked.entry((Hour::of(now), use_case.clone())).or_default().extend(entries);
         }
+    }
+
+    /// Where records come to by it that were elsewhere, if attempts leave from such places.
+    pub(super) fn arrivals(&self) -> Vec<Position> {
+        let arrival = |change: &Change| {
+            let Change::Put { from, record } = change else { return None };
+            let to = record.position();
+            (*from != Some(to) && Queue::ATTEMPTS.contains(&to.queue)).then_some(to)
+        };
+        self.changes.iter().filter_map(arrival).collect()
     }
 }

@@ -28,8 +28,8 @@ use crate::clock::Now;
 use crate::fallback::Granted;
 use crate::model::ledger::{self, Hour, Ledger};
 use crate::model::{
-    self, AgentId, Answer, Called, Event, Identity, LaneId, LaneSpec, Outcome, Policies, Position, Queue, Record,
-    Region, Step, Timestamp, TrafficType, UseCase,
+    self, AgentId, Answer, Called, Event, Identity, LaneId, LaneSpec, Outcome, Policies, Position, Record, Region,
+    Step, Timestamp, TrafficType, UseCase,
 };
 use crate::platform::Order;
 use crate::store::{Change, Cursor, Snapshot, Store, StoreError, Ticket};
@@ -331,15 +331,6 @@ impl<S: Store> Core<S> {
         }
     }
 
-    /// The last of what was handed to the store.
-    pub(super) fn written(&self) -> Ticket {
-        self.last_ticket
-    }
-
-    pub(super) fn is_durable(&self, ticket: Ticket) -> bool {
-        ticket <= self.durable_ticket
-    }
-
     /// Hands changes to the store.
     pub(super) fn commit(&mut self, mut batch: Batch) -> Ticket {
         for ((hour, use_case), counts) in std::mem::take(&mut batch.booked) {
@@ -357,11 +348,9 @@ impl<S: Store> Core<S> {
         if !batch.changes.is_empty() {
             self.save_for_export(&batch.changes);
             let told = batch.changes.iter().any(|change| matches!(change, Change::Outcome(..)));
-            let arrivals: Vec<Position> = batch.changes.iter().filter_map(arrival).collect();
+            let arrivals = batch.arrivals();
             self.last_ticket = self.store.append(batch.changes);
-            for at in arrivals {
-                self.lanes.arrives(at, self.last_ticket);
-            }
+            arrivals.into_iter().for_each(|at| self.lanes.arrives(at, self.last_ticket));
             if told {
                 self.cursors.push_back((self.last_ticket, self.last_cursor));
             }
@@ -498,13 +487,6 @@ impl<S: Store> Core<S> {
         }
         self.store
     }
-}
-
-/// Where a change puts a record that was not there, if attempts leave from such places.
-fn arrival(change: &Change) -> Option<Position> {
-    let Change::Put { from, record } = change else { return None };
-    let to = record.position();
-    (*from != Some(to) && Queue::ATTEMPTS.contains(&to.queue)).then_some(to)
 }
 
 fn route_of(

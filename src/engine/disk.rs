@@ -62,6 +62,15 @@ impl<S: Store> Core<S> {
         still
     }
 
+    /// The last of what was handed to the store.
+    pub(super) fn written(&self) -> Ticket {
+        self.last_ticket
+    }
+
+    pub(super) fn is_durable(&self, ticket: Ticket) -> bool {
+        ticket <= self.durable_ticket
+    }
+
     /// For whoever has news of messages that are known.
     ///
     /// # Errors
