@@ -132,6 +132,7 @@ impl<S: Store> Core<S> {
             return;
         }
         let waiter = move |written: Result<(), Refusal>| drop(reply.send(written.map(|()| value)));
+        self.store.hurry();
         self.waiting.push_back((self.last_ticket, Box::new(waiter)));
     }
 }

@@ -365,6 +365,10 @@ impl Store for SledStore {
         ticket
     }
 
+    fn hurry(&mut self) {
+        self.writer.hurry(self.tickets);
+    }
+
     fn writable(&mut self) -> Result<(), StoreError> {
         self.settle(SLOTS_PER_APPEND);
         self.turn();

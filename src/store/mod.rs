@@ -297,6 +297,9 @@ pub trait Store {
     /// anything new.
     fn append(&mut self, batch: Vec<Change>) -> Ticket;
 
+    /// Somebody waits for the last ticket. What nobody waits for may go to the disk a few milliseconds later, together with more.
+    fn hurry(&mut self) {}
+
     /// Whether new messages may be taken on. Asking is also what lets a store that refuses make room.
     ///
     /// # Errors

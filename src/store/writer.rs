@@ -23,10 +23,12 @@ use crate::spans::{Measured, Spans};
 /// A group takes no further batch beyond this.
 const GROUP_BYTES: usize = 1 << 20;
 
-/// A group of that many batches comes from many clients at once. Then the next one is given a moment to gather: each sync costs
-/// processor time that the clients need as well, and one who is alone never waits.
+/// A group of that many batches comes from many clients at once, or from many answers of the platform. Then the next one is given
+/// a moment to gather: each sync costs processor time that those need as well, and one who is alone never waits.
 const CROWD: usize = 8;
 const GATHER: Duration = Duration::from_millis(1);
+/// So many moments if nobody waits for what was handed over meanwhile.
+const GATHERED_MAX: u32 = 5;
 
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Whoever is refused is told to come again after a second.
@@ -53,6 +55,8 @@ pub(super) struct Turn {
 struct Shared {
     durable: AtomicU64,
     failing: AtomicBool,
+    /// The last ticket that somebody waits for.
+    awaited: AtomicU64,
     /// How long groups took.
     flushes: Mutex<Spans>,
     /// How the last try failed.
@@ -115,6 +119,11 @@ impl Writer {
     /// How long it took to make groups of batches durable.
     pub(super) fn flushes(&self) -> Measured {
         self.shared.flushes.lock().unwrap_or_else(PoisonError::into_inner).measured()
+    }
+
+    /// Somebody waits for this ticket.
+    pub(super) fn hurry(&self, ticket: Ticket) {
+        self.shared.awaited.store(ticket, Ordering::Release);
     }
 
     /// Hands over an order. The thread listens for as long as this side lives; if it ever broke down, so would the process.
@@ -207,13 +216,24 @@ impl<F: Fn(Result<Ticket, StoreError>)> Work<F> {
             self.shared.flushes.lock().unwrap_or_else(PoisonError::into_inner).record(took);
             self.shared.durable.store(last, Ordering::Release);
             (self.on_durable)(Ok(last));
-            // More than that wait already if the disk is what holds up.
-            queue.extend(inbox.try_iter());
-            if batches >= CROWD && queue.is_empty() {
-                std::thread::sleep(GATHER);
-            }
+            self.gather(batches, last, queue, inbox);
         }
         done
+    }
+
+    /// Gives a crowd a moment to come again, and more of it as long as nobody waits.
+    fn gather(&self, batches: usize, done: Ticket, queue: &mut VecDeque<Order>, inbox: &Receiver<Order>) {
+        // More than that wait already if the disk is what holds up.
+        queue.extend(inbox.try_iter());
+        if batches < CROWD || !queue.is_empty() {
+            return;
+        }
+        for _ in 0..GATHERED_MAX {
+            std::thread::sleep(GATHER);
+            if self.shared.awaited.load(Ordering::Acquire) > done {
+                return;
+            }
+        }
     }
 
     /// Tries until the disk takes it. `false`: the store was closed meanwhile, and the disk still does not.
