@@ -157,7 +157,9 @@ impl Line {
 
     /// Whether the fence covers as many as may leave for now.
     fn is_ahead(&self, reach: usize) -> bool {
-        self.fence.is_some_and(|fence| self.near.range(..=fence).take(reach).count() == reach)
+        // Most often there are not so many at all, and counting costs as much as there are.
+        self.near.len() >= reach
+            && self.fence.is_some_and(|fence| self.near.range(..=fence).take(reach).count() == reach)
     }
 
     /// What the last crash left in doubt, if something still stands there.

@@ -240,7 +240,9 @@ pub(super) fn body(value: &[u8]) -> Result<&[u8], StoreError> {
 
 /// A value of this version. Writing to memory can't fail.
 pub(super) fn value<T: Encode<()>>(shape: &T) -> Bytes {
-    let mut bytes = vec![VERSION];
+    // So many do for most, and to grow step by step takes as long as to fill.
+    let mut bytes = Vec::with_capacity(256);
+    bytes.push(VERSION);
     minicbor::encode(shape, &mut bytes).expect("a Vec takes every write");
     bytes.into()
 }

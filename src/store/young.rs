@@ -109,8 +109,13 @@ impl Young {
 
     /// `known_below`: whether the runs may hold something under a key that has no slot.
     pub(super) fn put(&mut self, key: Key, value: Bytes, known_below: bool) {
-        let below = self.take(key).map_or(known_below, |slot| slot.below);
-        self.insert(key, Slot { value: Some(value), touched: self.now, below });
+        let old = self.insert(key, Slot { value: Some(value), touched: self.now, below: known_below });
+        // Told apart only afterwards, so that what is put every time is looked up once.
+        if let Some(old) = old.filter(|old| old.below != known_below)
+            && let Some(slot) = self.slot_mut(&key)
+        {
+            slot.below = old.below;
+        }
     }
 
     /// A key without a slot is held by the runs, or nobody would delete it.
@@ -216,13 +221,24 @@ impl Young {
         }
     }
 
-    fn insert(&mut self, key: Key, slot: Slot) {
-        self.bytes += slot.bytes();
+    fn slot_mut(&mut self, key: &Key) -> Option<&mut Slot> {
         match key {
+            Key::Record(at) => self.records.get_mut(at),
+            Key::Identity(hash) => self.identities.of_mut(hash).get_mut(hash),
+            Key::Outcome(cursor) => self.outcomes.get_mut(cursor),
+        }
+    }
+
+    /// Returns what was there before.
+    fn insert(&mut self, key: Key, slot: Slot) -> Option<Slot> {
+        self.bytes += slot.bytes();
+        let old = match key {
             Key::Record(at) => self.records.insert(at, slot),
             Key::Identity(hash) => self.identities.of_mut(&hash).insert(hash, slot),
             Key::Outcome(cursor) => self.outcomes.insert(cursor, slot),
         };
+        self.bytes -= old.as_ref().map_or(0, Slot::bytes);
+        old
     }
 
     fn take(&mut self, key: Key) -> Option<Slot> {
