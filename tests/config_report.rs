@@ -203,6 +203,29 @@ fn each_error_is_named_and_pointed_at() {
 }
 
 #[test]
+fn a_secret_is_not_shown_whatever_else_is_wrong_beside_it() {
+    let hook = |more: &str| format!("[use_cases.a]\nttl = \"1m\"\nfallback = {{ {more} }}\n");
+    let url = "url = \"https://me:s3cret@sms.example\"";
+    for text in [
+        hook(url),
+        hook(&format!("{url}, command = [\"/b\"]")),
+        hook(&format!("{url}, comand = 1, timeout = \"never\"")),
+        hook("url = \"https://me:s3cret@:x\""),
+        hook("url = \"http://sms.example\", headers = { Authorization = \"s3cret\" }, body = \"{{ phon }}\""),
+        // The line between two that are shown.
+        format!("[use_cases.a]\nttl = \"1m\"\nfallback.{url}\nexpires_at = 2027-01-01T00:00:00Z\n"),
+        "[platform]\nendpoint = \"https://me:s3cret@rbm.example\"\n".to_owned(),
+        // Not even TOML.
+        "[webhook]\nforward_to = https://me:s3cret@rbm.example\n".to_owned(),
+        "[webhook]\nforward_to = \"https://me:s3cret@rbm.example\n".to_owned(),
+    ] {
+        let told = report(&format!("{text}{OTP}"));
+        assert!(told.has_errors() && !told.to_string().contains("s3cret"), "{told}");
+        assert!(told.to_string().contains("line "), "it is told where: {told}");
+    }
+}
+
+#[test]
 fn what_may_be_meant_is_a_warning() {
     for (text, title, place) in [
         ("[server]\nsocket_mode = \"0666\"", "everybody on this machine may use the socket", "\"0666\""),

@@ -127,7 +127,7 @@ pub struct Loaded {
 /// With all that is wrong with it, warnings included; so is a file that can't be read.
 pub fn load(path: &Path, env: &Env, now: Timestamp) -> Result<Loaded, Report> {
     let name = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|error| Report::new(&name, "", vec![unreadable(&name, &error)]))?;
+    let bytes = std::fs::read(path).map_err(|error| Report::new(&name, "", &[], vec![unreadable(&name, &error)]))?;
     match str::from_utf8(&bytes) {
         Ok(text) => parse(&name, text, env, now),
         Err(error) => {
@@ -136,7 +136,7 @@ pub fn load(path: &Path, env: &Env, now: Timestamp) -> Result<Loaded, Report> {
             let start = error.valid_up_to();
             let wrong = start..start + char::REPLACEMENT_CHARACTER.len_utf8();
             let problem = Problem::error("the file is not UTF-8").at(wrong, "not a character");
-            Err(Report::new(&name, &text, vec![problem.help("save it as UTF-8")]))
+            Err(Report::new(&name, &text, &[], vec![problem.help("save it as UTF-8")]))
         }
     }
 }
@@ -149,7 +149,7 @@ pub fn parse(name: &str, text: &str, env: &Env, now: Timestamp) -> Result<Loaded
     let (root, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         // What could be recovered is not looked at: most of what is missing there is missing because of these.
-        return Err(Report::new(name, text, syntax(text, &errors)));
+        return Err(Report::new(name, text, &[], syntax(text, &errors)));
     }
     let mut document = Document::new(text, root.get_ref());
     let server = document.section("server", |section| Server::read(section, env));
@@ -181,7 +181,7 @@ pub fn parse(name: &str, text: &str, env: &Env, now: Timestamp) -> Result<Loaded
         ));
     }
     let found = document.finish();
-    let report = Report::new(name, text, found.problems);
+    let report = Report::new(name, text, &found.secrets, found.problems);
     if report.has_errors() {
         return Err(report);
     }
@@ -240,7 +240,11 @@ fn syntax(text: &str, errors: &[toml::de::Error]) -> Vec<Problem> {
         let line = text.get(..span.start).map(|before| before.matches('\n').count());
         if line != last_line || line.is_none() {
             let bare = error.message().starts_with("string values must be quoted");
-            let quoted = text.get(span.clone()).filter(|_| bare).map(|word| format!("did you mean \"{word}\"?"));
+            // A line with a secret is not shown, and so none of it is repeated.
+            let quoted = text
+                .get(span.clone())
+                .filter(|word| bare && !word.contains('@'))
+                .map(|word| format!("did you mean \"{word}\"?"));
             let problem = Problem::error("not TOML").at(span, error.message());
             problems.push(Problem { help: quoted, ..problem });
         }

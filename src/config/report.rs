@@ -62,6 +62,22 @@ impl Problem {
         self
     }
 
+    /// Tells the line instead of showing it, if one of the hidden ones would be among those shown: what lies between two marks
+    /// may be, too.
+    fn hide(&mut self, text: &str, hidden: &[Span]) {
+        let spans = || self.marks.iter().map(|mark| &mark.span);
+        let (Some(start), Some(end)) = (spans().map(|span| span.start).min(), spans().map(|span| span.end).max())
+        else {
+            return;
+        };
+        let shown = whole_lines(text, &(start..end));
+        if hidden.iter().any(|lines| lines.start < shown.end && shown.start < lines.end) {
+            let line = |at: usize| 1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
+            let told = self.marks.drain(..).map(|Mark { span, label }| format!("line {}: {label}", line(span.start)));
+            self.help = Some(told.chain(self.help.take()).collect::<Vec<_>>().join("; "));
+        }
+    }
+
     /// Where the place itself is.
     pub fn span(&self) -> Option<Span> {
         self.marks.first().map(|mark| mark.span.clone())
@@ -80,8 +96,12 @@ pub struct Report {
 }
 
 impl Report {
-    pub(super) fn new(name: &str, text: &str, mut problems: Vec<Problem>) -> Self {
+    /// `secrets` is where something stands that is not to be shown, whatever is wrong beside it: a report may end in a log.
+    pub(super) fn new(name: &str, text: &str, secrets: &[Span], mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| problem.span().map(|span| span.start));
+        let hidden: Vec<_> =
+            secrets.iter().cloned().chain(passwords(text)).map(|span| whole_lines(text, &span)).collect();
+        problems.iter_mut().for_each(|problem| problem.hide(text, &hidden));
         Self { name: name.to_owned(), text: text.to_owned(), problems }
     }
 
@@ -128,6 +148,24 @@ impl Report {
         }
         group
     }
+}
+
+/// What looks like a URL with a user in it, on lines that may not even be TOML.
+fn passwords(text: &str) -> impl Iterator<Item = Span> {
+    text.match_indices("://").filter_map(|(at, _)| {
+        let rest = &text[at..];
+        let url = &rest[..rest.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'')).unwrap_or(rest.len())];
+        url.contains('@').then(|| at..at + url.len())
+    })
+}
+
+/// From the beginning of its first line to the end of its last one.
+fn whole_lines(text: &str, span: &Span) -> Span {
+    let bytes = text.as_bytes();
+    let (start, end) = (span.start.min(bytes.len()), span.end.min(bytes.len()));
+    let before = bytes[..start].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let after = bytes[end..].iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| end + at + 1);
+    before..after
 }
 
 /// In lines that fit on a terminal of 80 columns behind `  = help: `.

@@ -19,6 +19,8 @@ pub(super) struct Findings {
     pub(super) settings: Vec<Setting>,
     /// Everything wrong.
     pub(super) problems: Vec<Problem>,
+    /// Where something stands that is not to be shown.
+    pub(super) secrets: Vec<Span>,
 }
 
 /// The whole file.
@@ -31,7 +33,8 @@ pub(super) struct Document<'a> {
 
 impl<'a> Document<'a> {
     pub(super) fn new(text: &'a str, root: &'a DeTable<'a>) -> Self {
-        Self { text, root, known: Vec::new(), found: Findings { settings: Vec::new(), problems: Vec::new() } }
+        let found = Findings { settings: Vec::new(), problems: Vec::new(), secrets: Vec::new() };
+        Self { text, root, known: Vec::new(), found }
     }
 
     /// Reads the table of that name; where there is none, all of it is at its default.
@@ -140,12 +143,8 @@ impl<'a> Section<'a> {
             }
             Err(wrong) => {
                 let problem = Problem::error(format!("invalid value for `{}.{key}`", self.name));
-                self.problem(if wrong.secret {
-                    let line = 1 + self.text[..entry.span().start].matches('\n').count();
-                    problem.help(format!("line {line}: {}; {}", wrong.label, wrong.help.unwrap_or_default()))
-                } else {
-                    Problem { help: wrong.help, ..problem.at(entry.span(), wrong.label) }
-                });
+                self.problem(Problem { help: wrong.help, ..problem.at(entry.span(), wrong.label) });
+                self.found.secrets.extend(wrong.secret.then(|| entry.span()));
                 None
             }
         }

@@ -322,9 +322,7 @@ impl Webhook {
             section.problem_at("listen", problem, "`client_token_files` is missing");
         }
         for name in ["tls_certificate", "tls_key", "forward_to"] {
-            // What is wrong with the target was said, and may be that there is a password in it: its line is not to be shown.
-            let is_there = if name == "forward_to" { forward_to.is_some() } else { section.span(name).is_some() };
-            if listen.is_none() && section.span("listen").is_none() && is_there {
+            if listen.is_none() && section.span("listen").is_none() && section.span(name).is_some() {
                 let problem = Problem::error(format!("`{name}` without `listen`"));
                 section.problem_at(name, problem, "there is no webhook it could be for");
             }

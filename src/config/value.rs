@@ -50,7 +50,7 @@ impl Wrong {
         self.help(format!("expected {expected}"))
     }
 
-    /// What stands there is a secret: a report may end in a log, so it is told without the line.
+    /// What stands there is a secret: its line is told, and not shown.
     pub(super) fn secret(self) -> Self {
         Self { secret: true, ..self }
     }
