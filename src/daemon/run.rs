@@ -43,7 +43,7 @@ const GRACE_OF_ATTEMPTS: Duration = Duration::from_secs(25);
 /// Less would make a run of every few thousand messages.
 const YOUNG_BYTES_MIN: usize = 16 << 20;
 
-/// Scrapes at a time; more have to wait.
+/// Connections for scrapes at a time; one that is idle makes room for another.
 const METRICS_CLIENTS_MAX: usize = 16;
 
 /// Why the daemon does not run: what to say, and the exit code that goes with it.

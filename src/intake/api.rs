@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::access::{Asker, Rules, Scope, takes};
 use super::batch;
-use super::body::read_body;
+use super::body::{Posted, read_body};
 use super::books;
 use super::desk::{Desk, Reloads};
 use super::events::{self, Unacceptable};
@@ -190,7 +190,7 @@ pub(super) fn json<T: serde::Serialize>(code: StatusCode, value: &T) -> Response
     }
 }
 
-async fn register(State(Shared { gate, .. }): State<Shared>, scope: Scope, body: Body) -> Answer {
+async fn register(State(Shared { gate, .. }): State<Shared>, scope: Scope, body: Posted) -> Answer {
     let body = read_body(body, gate.limits.request_bytes).await?;
     let draft = parse::registration(&body)?;
     scope.admit(&draft.agent)?;
@@ -226,7 +226,7 @@ async fn reschedule(
     State(Shared { gate, .. }): State<Shared>,
     scope: Scope,
     Named((agent, message)): Pair,
-    body: Body,
+    body: Posted,
 ) -> Answer {
     let identity = identity(&scope, &agent, &message)?;
     let body = read_body(body, gate.limits.request_bytes).await?;
@@ -347,7 +347,7 @@ async fn list(State(shared): State<Shared>, scope: Scope, mut params: Params) ->
     Ok(json(StatusCode::OK, &ListView { messages, next_page_token: page.next }))
 }
 
-async fn event(State(Shared { gate, .. }): State<Shared>, scope: Scope, headers: HeaderMap, body: Body) -> Answer {
+async fn event(State(Shared { gate, .. }): State<Shared>, scope: Scope, headers: HeaderMap, body: Posted) -> Answer {
     let body = read_body(body, gate.limits.request_bytes).await?;
     let signature = headers.get("x-goog-signature").map(|value| value.to_str().unwrap_or_default());
     let setup = Arc::clone(&gate.pushes.borrow());
@@ -429,7 +429,7 @@ fn follow_outcomes(gate: Arc<Gate>, after: u64, agents: Option<Agents>) -> Respo
 }
 
 /// Of one agent, or of all that may be asked about.
-async fn ack(State(Shared { gate, .. }): State<Shared>, scope: Scope, body: Body) -> Answer {
+async fn ack(State(Shared { gate, .. }): State<Shared>, scope: Scope, body: Posted) -> Answer {
     let body = read_body(body, gate.limits.request_bytes).await?;
     let ack: AckView = serde_json::from_slice(&body).map_err(|error| {
         Refusal::invalid("cursor", format!("the body must be {{\"cursor\": \"…\"}}: {}", parse::words(&error)))

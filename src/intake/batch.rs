@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::access::Scope;
 use super::api::{Answer, Gate, Shared};
-use super::body::read_body;
+use super::body::{Posted, read_body};
 use super::parse;
 use super::wire::{BatchLine, ErrorBody};
 use crate::engine::Refusal;
@@ -27,7 +27,7 @@ const CHUNK: usize = 1000;
 /// Longest time a client may take to read the answers to one such chunk.
 const CHUNK_TIME: Duration = Duration::from_secs(30);
 
-pub(super) async fn register(State(shared): State<Shared>, scope: Scope, body: Body) -> Answer {
+pub(super) async fn register(State(shared): State<Shared>, scope: Scope, body: Posted) -> Answer {
     let permit = shared.room_for_a_batch().await?;
     let Shared { gate, .. } = shared;
     let body = read_body(body, gate.limits.batch_bytes).await?;

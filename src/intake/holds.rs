@@ -1,13 +1,12 @@
 //! Holds over the socket: `/v1/holds`.
 
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::access::Scope;
 use super::api::{Answer, Named, Params, Shared, json};
-use super::body::read_body;
+use super::body::{Posted, read_body};
 use super::parse::words;
 use crate::engine::{HoldStatus, Refusal, RefusalKind, Which};
 use crate::model::{AgentId, Hold, Selector, Timestamp, UseCase, id::NAME_BYTES_MAX};
@@ -126,7 +125,7 @@ pub struct HoldsView {
     pub holds: Vec<HoldView>,
 }
 
-pub(super) async fn hold(State(Shared { gate, .. }): State<Shared>, scope: Scope, body: Body) -> Answer {
+pub(super) async fn hold(State(Shared { gate, .. }): State<Shared>, scope: Scope, body: Posted) -> Answer {
     let (of, reason) = OrderView::read(&read_body(body, gate.limits.request_bytes).await?)?;
     scope.admit_order(of.agent.as_ref())?;
     let hold = gate.engine.hold(of, reason).await?;
@@ -163,7 +162,7 @@ pub(super) async fn act(State(Shared { gate, .. }): State<Shared>, scope: Scope,
 }
 
 /// `POST /v1/holds:release`, by what it is about.
-pub(super) async fn release(State(Shared { gate, .. }): State<Shared>, scope: Scope, body: Body) -> Answer {
+pub(super) async fn release(State(Shared { gate, .. }): State<Shared>, scope: Scope, body: Posted) -> Answer {
     let (of, _) = OrderView::read(&read_body(body, gate.limits.request_bytes).await?)?;
     scope.admit_order(of.agent.as_ref())?;
     let hold = gate.engine.release(Which::Of(of)).await?;

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::access::Scope;
 use super::api::{Answer, Gate, Named, Params, Shared, json};
-use super::body::read_body;
+use super::body::{Posted, read_body};
 use super::holds::{OrderView, SelectorView};
 use super::wire::{ListView, MessageView};
 use crate::engine::{Refusal, Survey};
@@ -112,7 +111,7 @@ pub(super) async fn recall(
     State(Shared { gate, .. }): State<Shared>,
     scope: Scope,
     mut params: Params,
-    body: Body,
+    body: Posted,
 ) -> Answer {
     let dry = params.with("dryRun", |value| value.parse().map_err(|_| "true or false".to_owned()))?;
     params.end()?;

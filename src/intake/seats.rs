@@ -3,7 +3,7 @@
 //! A connection that keeps us waiting (it is idle, or its request is not here yet) gives its place up to a new one: the one of
 //! the peer with most connections that has done so longest. One whose request is being answered never does. So whoever
 //! sends a whole request is served, however many others sit there and say nothing. Nor may a single peer have all places
-//! with requests that last, such as streams: the last eighth is for others.
+//! with requests that last, such as streams: the last eighth, and one at least, is for others.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -91,7 +91,7 @@ impl<P: Copy + Eq + Hash> Seats<P> {
 
     /// How many places one peer may have.
     fn share(&self) -> usize {
-        self.max - self.max / 8
+        (self.max - (self.max / 8).max(1)).max(1)
     }
 
     fn sit(self: &Arc<Self>, taken: &mut Taken<P>, peer: P) -> Seat<P> {
@@ -222,6 +222,13 @@ mod tests {
         assert!(busy.iter().all(|seat| !left(seat)));
         busy[3].sitter.keeps_us_waiting();
         assert!(matches!(waiting.now_or_never(), Some(Some(_))) && left(&busy[3]), "one had its answer");
+    }
+
+    #[test]
+    fn few_places_are_shared_too() {
+        for (max, share) in [(1, 1), (2, 1), (4, 3), (8, 7), (64, 56)] {
+            assert_eq!(Seats::<u32>::new(max).share(), share, "of {max}");
+        }
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub trait Listener: Send + Sync {
     /// What is read from and written to.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
     /// Who is at the other end.
-    type Peer: Copy + Eq + Hash + Send + Sync + 'static;
+    type Peer: Copy + Holder + Send + Sync + 'static;
     /// What a connection needs before it can be read from, such as TLS.
     type Opening: Future<Output = io::Result<Self::Stream>> + Send + 'static;
 
@@ -56,6 +56,36 @@ pub trait Listener: Send + Sync {
 
     /// There is no place for it.
     fn turn_away(opening: Self::Opening);
+}
+
+/// Whose the places of a peer are: one who has several faces has but one share.
+pub trait Holder {
+    /// What all of its faces have in common.
+    type Key: Copy + Eq + Hash + Send + Sync + 'static;
+
+    /// See [`Holder`].
+    fn key(&self) -> Self::Key;
+}
+
+impl Holder for Peer {
+    type Key = u32;
+
+    /// Whoever is in several groups may come with any of them as their own.
+    fn key(&self) -> u32 {
+        self.uid
+    }
+}
+
+impl Holder for IpAddr {
+    type Key = u128;
+
+    /// Of IPv6, a whole network is given to one customer.
+    fn key(&self) -> u128 {
+        match self.to_canonical() {
+            Self::V4(address) => address.to_bits().into(),
+            Self::V6(address) => address.to_bits() & (u128::MAX << 64),
+        }
+    }
 }
 
 impl Listener for TcpListener {
@@ -118,7 +148,7 @@ pub async fn run<L: Listener>(listener: L, routes: Router, clients_max: usize, s
         };
         let seat = tokio::select! {
             () = stopping.cancelled() => break,
-            seat = seats.take(peer) => seat,
+            seat = seats.take(peer.key()) => seat,
         };
         let Some(seat) = seat else {
             debug!("a connection was turned away: its peer has as many as one may have");
@@ -133,10 +163,10 @@ pub async fn run<L: Listener>(listener: L, routes: Router, clients_max: usize, s
 }
 
 /// One connection, until it is closed, breaks, or has to make room.
-async fn attend<S: AsyncRead + AsyncWrite, P: Copy + Eq + Hash + Send + Sync + 'static>(
+async fn attend<S: AsyncRead + AsyncWrite, P: Copy + Holder + Send + Sync + 'static>(
     opening: impl Future<Output = io::Result<S>>,
     peer: P,
-    seat: Seat<P>,
+    seat: Seat<P::Key>,
     routes: Router,
     stopping: CancellationToken,
 ) {

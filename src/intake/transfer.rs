@@ -11,7 +11,7 @@ use futures_util::stream;
 
 use super::access::Scope;
 use super::api::{Answer, Gate, Shared};
-use super::body::read_body;
+use super::body::{Posted, read_body};
 use super::export::{HeaderView, Line, TrailerView};
 use super::parse::words;
 use super::wire::{BatchLine, ErrorBody};
@@ -89,7 +89,7 @@ pub(super) async fn export(State(Shared { gate, .. }): State<Shared>, scope: Sco
 }
 
 /// The header and some lines of an export in; one line of answer for each, the header's among them.
-pub(super) async fn import(State(shared): State<Shared>, scope: Scope, body: Body) -> Answer {
+pub(super) async fn import(State(shared): State<Shared>, scope: Scope, body: Posted) -> Answer {
     let _permit = shared.room_for_a_batch().await?;
     let Shared { gate, .. } = shared;
     let body = read_body(body, gate.limits.batch_bytes).await?;

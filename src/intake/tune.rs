@@ -1,12 +1,11 @@
 //! Routes about policies: what is ahead, why a message has its deadline, what another configuration would do, doing it.
 
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::access::Scope;
 use super::api::{Answer, Params, Shared, json};
-use super::body::read_body;
+use super::body::{Posted, read_body};
 use super::desk::Request;
 use super::wire::{ExplainView, ForecastView};
 use crate::engine::Refusal;
@@ -41,7 +40,7 @@ pub(super) async fn plan(
     State(Shared { gate, .. }): State<Shared>,
     scope: Scope,
     mut params: Params,
-    body: Body,
+    body: Posted,
 ) -> Answer {
     let name = params.with("name", |name| Ok(name.to_owned()))?.unwrap_or_else(|| "the plan".to_owned());
     params.end()?;

@@ -43,7 +43,7 @@ pub use listen::{Tls, tls};
 const BODY_BYTES_MAX: usize = 256 * 1024;
 /// How long one may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
-/// Connections at a time; others wait to be accepted. With the above it bounds what strangers can make us hold.
+/// Connections at a time; for others those make room that keep us waiting. With the above it bounds what strangers can make us hold.
 const CLIENTS_MAX: usize = 256;
 
 const SIGNATURE: HeaderName = HeaderName::from_static("x-goog-signature");
