@@ -1,7 +1,7 @@
 //! What a running daemon does about its configuration file: the real binary, a real directory, and `revokectl` to ask.
 //!
 //! The platform's address is a closed port, so nothing is ever revoked, and what is due shows as `REVOKING`. Nothing here
-//! waits for time to pass: the daemon is asked until it says what it must say.
+//! waits for time to pass: the daemon is asked until it says what it must say, or its log is read until it does.
 
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
@@ -22,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Longer than anything here takes on a busy machine, in questions of some milliseconds each.
 const QUESTIONS_MAX: usize = 2000;
+/// The same for a line of the log.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -32,6 +34,8 @@ const NOTICE: &str = "[use_cases.notice]\nttl = \"1h\"\n";
 struct Daemon {
     directory: TempDir,
     child: Child,
+    /// The lines of its log that were not looked at yet.
+    said: mpsc::Receiver<String>,
     /// What every configuration begins with.
     head: String,
 }
@@ -54,13 +58,15 @@ impl Daemon {
         let key = key(path);
         let head = format!(
             "[server]\nsocket = {:?}\n{server}[store]\npath = {:?}\n\
-             [platform]\nendpoint = \"http://127.0.0.1:{}\"\ncredentials = {key:?}\n[log]\nformat = \"text\"\n",
+             [platform]\nendpoint = \"http://127.0.0.1:{}\"\ncredentials = {key:?}\n\
+             [log]\nlevel = \"debug\"\nformat = \"text\"\n",
             path.join("sock"),
             path.join("store"),
             closed_port(),
         );
         // A child that has nothing to do with it stands in until there is a file to start with.
-        let mut daemon = Daemon { child: Command::new("true").spawn().unwrap(), head, directory };
+        let (says, said) = mpsc::channel();
+        let mut daemon = Daemon { child: Command::new("true").spawn().unwrap(), said, head, directory };
         prepare(&daemon);
         daemon.child.wait().unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_revoked"))
@@ -75,17 +81,20 @@ impl Daemon {
             .unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
         daemon.child = child;
-        let (ready, is_ready) = mpsc::channel();
         // Reads to the end: a log that nobody reads would hold the daemon up.
-        thread::spawn(move || {
-            for line in log.lines().map_while(Result::ok) {
-                if line.contains(": ready ") {
-                    let _ = ready.send(());
-                }
-            }
-        });
-        is_ready.recv_timeout(Duration::from_secs(30)).expect("the daemon must come up");
+        thread::spawn(move || log.lines().map_while(Result::ok).for_each(|line| drop(says.send(line))));
+        daemon.says(": ready ");
         daemon
+    }
+
+    /// Waits until its log says so.
+    fn says(&self, words: &str) {
+        loop {
+            let line = self.said.recv_timeout(PATIENCE);
+            if line.unwrap_or_else(|error| panic!("the log's {words:?}: {error}")).contains(words) {
+                return;
+            }
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -299,7 +308,7 @@ fn a_notice_about_a_file_that_did_not_change_is_no_reload() {
     let last = || daemon.json(&["config"])["lastReload"].clone();
     // The same bytes again; then a change, which is read after them.
     daemon.write(OTP);
-    thread::sleep(Duration::from_millis(600));
+    daemon.says("the file is what it was");
     assert_eq!(last(), Value::Null, "nothing was reloaded");
     daemon.write(&otp("9m"));
     daemon.comes_to("9m");

@@ -12,7 +12,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::logs::Logs;
 use super::run::tuning;
@@ -71,6 +71,8 @@ impl Reloader {
                     // Most notices are about other files beside it.
                     if self.is_new().await {
                         self.told_to("the file changed").await;
+                    } else {
+                        debug!("something changed beside the file, and the file is what it was");
                     }
                 }
                 Some(request) = requests.recv() => match request {
