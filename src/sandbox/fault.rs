@@ -33,7 +33,7 @@ pub enum FaultKind {
     Unauthorized,
     /// 403.
     Forbidden,
-    /// 400.
+    /// 400, or the status that is set.
     BadRequest,
     /// 404, though nothing was looked up.
     NotFound,
@@ -78,7 +78,7 @@ impl FaultKind {
 pub struct Fault {
     /// What goes wrong.
     pub kind: FaultKind,
-    /// The status of a [`FaultKind::ServerError`]; 503 if none is given.
+    /// The status of a [`FaultKind::ServerError`], 503 if none is given; of a [`FaultKind::BadRequest`], 400 if none is given.
     pub status: Option<u16>,
     /// The text of the `Retry-After` header of a 429 or 5xx.
     pub retry_after: Option<String>,
@@ -161,16 +161,19 @@ fn on_delete() -> Operation {
 impl Order {
     /// Refuses an order that could never strike, or that sets what its kind doesn't use; names the field.
     pub(super) fn check(&self) -> Result<(), String> {
-        use FaultKind::{DeliveredAfterRevoke, ServerError, Slow, TooManyRequests, TtlRevokeFailed};
+        use FaultKind::{BadRequest, DeliveredAfterRevoke, ServerError, Slow, TooManyRequests, TtlRevokeFailed};
         let unused = |field: &str| Err(format!("{field}: not used by a fault of this kind"));
         if self.count == 0 {
             return Err("count: must be at least 1".into());
         }
-        if self.status.is_some() && self.kind != ServerError {
-            return unused("status");
-        }
-        if self.status.is_some_and(|status| !(500..600).contains(&status)) {
-            return Err("status: must be a 5xx".into());
+        match (self.kind, self.status) {
+            (_, None) | (ServerError, Some(500..600)) => {}
+            (ServerError, Some(_)) => return Err("status: must be a 5xx".into()),
+            // These mean something else, and have kinds of their own.
+            (BadRequest, Some(401 | 403 | 404 | 429)) => return Err("status: is of another kind".into()),
+            (BadRequest, Some(400..500)) => {}
+            (BadRequest, Some(_)) => return Err("status: must be a 4xx".into()),
+            (_, Some(_)) => return unused("status"),
         }
         if self.retry_after.is_some() && !matches!(self.kind, TooManyRequests | ServerError) {
             return unused("retryAfter");
@@ -301,6 +304,8 @@ mod tests {
             (r#"{"kind":"slow","count":0}"#, "count"),
             (r#"{"kind":"slow","status":500}"#, "status"),
             (r#"{"kind":"serverError","status":200}"#, "status"),
+            (r#"{"kind":"badRequest","status":404}"#, "status"),
+            (r#"{"kind":"badRequest","status":500}"#, "status"),
             (r#"{"kind":"reset","retryAfter":1}"#, "retryAfter"),
             (r#"{"kind":"tooManyRequests","retryAfter":"\n"}"#, "retryAfter"),
             (r#"{"kind":"reset","delay":"1s"}"#, "delay"),

@@ -173,7 +173,9 @@ impl World {
             FaultKind::ServerError => Answer::server_error(fault.status.unwrap_or(503), retry_after).into(),
             FaultKind::Unauthorized => Answer::unauthorized().into(),
             FaultKind::Forbidden => Answer::error(403, "The caller does not have permission").into(),
-            FaultKind::BadRequest => Answer::invalid("Request contains an invalid argument.").into(),
+            FaultKind::BadRequest => {
+                Answer::error(fault.status.unwrap_or(400), "Request contains an invalid argument.").into()
+            }
             FaultKind::NotFound => Answer::not_found().into(),
             FaultKind::Garbage => Answer::garbage().into(),
             FaultKind::Redirect => Answer::redirect().into(),
