@@ -31,6 +31,21 @@ async fn a_request_that_is_never_answered_is_sent_again() {
 }
 
 #[tokio::test]
+async fn an_answer_that_comes_too_late_leaves_a_doubt_that_a_crash_does_not_take_away() {
+    let mut rig = Rig::start().await;
+    rig.order("faults", json!({"kind": "hold"})).await;
+    rig.order("faults", json!({"kind": "forbidden"})).await;
+    rig.send("m1", "otp").await;
+    // Its lane rests, so that the crash finds nothing in flight.
+    rig.daemon().says("no requests for now").await;
+    rig.kill9().await;
+    rig.restart().await;
+    let outcome = rig.outcome().await;
+    assert_eq!((&outcome["outcome"], &outcome["grant"]["state"]), (&json!("UNKNOWN"), &json!("OFFERED")), "{outcome}");
+    assert_eq!(deletes(&rig.book("m1")), [200, 403, 404]);
+}
+
+#[tokio::test]
 async fn what_says_nothing_about_a_message_is_tried_again_until_something_does() {
     let mut rig = Rig::start().await;
     let faults = [

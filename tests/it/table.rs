@@ -87,6 +87,8 @@ const ROWS: &[Row] = &[
           ..row("delivered-revoking", "brief", &["hold"], Stage::Revoking) },
     Row { evidence: &[("READ", "APPLIED")], then: "REVOKING", told: ARRIVED, deletes: &[0, 200],
           ..row("read-revoking-again", "brief", &["reset", "hold"], Stage::Revoking) },
+    Row { evidence: &[("DELIVERED", "APPLIED")], told: ARRIVED, deletes: &[403],
+          ..row("delivered-resting", "brief", &["forbidden"], Stage::Revoking) },
     Row { evidence: &[("DELIVERED", "APPLIED")], told: ARRIVED,
           ..row("delivered-settling-revoked", "open", &[], Stage::Settling) },
     Row { evidence: &[("READ", "APPLIED"), ("DELIVERED", "DUPLICATE")], told: ARRIVED, deletes: &[404],
@@ -96,11 +98,17 @@ const ROWS: &[Row] = &[
     Row { evidence: &[("DELIVERED", "APPLIED"), ("DELIVERED", "DUPLICATE")],
           told: &["SETTLED REVOKED OFFERED", "AMENDED DELIVERED WITHDRAWN"],
           ..row("delivered-settled-revoked", "prompt", &[], Stage::Settled) },
+    Row { evidence: &[("READ", "APPLIED"), ("DELIVERED", "DUPLICATE")],
+          told: &["SETTLED REVOKED OFFERED", "AMENDED DELIVERED WITHDRAWN"],
+          ..row("read-settled-revoked", "prompt", &[], Stage::Settled) },
     Row { evidence: &[("ack", "200"), ("DELIVERED", "APPLIED"), ("READ", "DUPLICATE")],
           told: &["SETTLED REVOKED OFFERED", "AMENDED DELIVERED OFFERED"],
           ..row("delivered-settled-acked", "acked", &[], Stage::Settled) },
     Row { evidence: &[("DELIVERED", "APPLIED")], told: &["SETTLED UNKNOWN HELD", "AMENDED DELIVERED WITHDRAWN"],
           deletes: &[404, 404], ..row("delivered-settled-unknown", "asking", &["notFound", "notFound"], Stage::Settled) },
+    Row { evidence: &[("ack", "200"), ("DELIVERED", "APPLIED")],
+          told: &["SETTLED UNKNOWN OFFERED", "AMENDED DELIVERED OFFERED"], deletes: &[404, 404],
+          ..row("delivered-settled-unknown-acked", "acked", &["notFound", "notFound"], Stage::Settled) },
     Row { evidence: &[("DELIVERED", "APPLIED")], told: &["SETTLED FAILED OFFERED", "AMENDED DELIVERED WITHDRAWN"],
           deletes: &[400], ..row("delivered-settled-failed", "prompt", &["badRequest"], Stage::Settled) },
     // The platform's own ttl took it.
@@ -108,11 +116,17 @@ const ROWS: &[Row] = &[
           then: "SETTLING REVOKED", deletes: &[], ..row("ttl-pending", "open", &[], Stage::Pending) },
     Row { evidence: &[("TTL_EXPIRATION_REVOKED", "APPLIED")], then: "REVOKING",
           ..row("ttl-revoking", "brief", &["hold"], Stage::Revoking) },
+    Row { evidence: &[("TTL_EXPIRATION_REVOKED", "APPLIED")], then: "SETTLING REVOKED", deletes: &[403],
+          ..row("ttl-resting", "brief", &["forbidden"], Stage::Revoking) },
     Row { evidence: &[("TTL_EXPIRATION_REVOKED", "APPLIED")], then: "SETTLING REVOKED", deletes: &[404],
           ..row("ttl-settling-404", "open", &["notFound"], Stage::Settling) },
+    Row { evidence: &[("TTL_EXPIRATION_REVOKED", "APPLIED")], then: "SETTLING REVOKED", deletes: &[0, 404],
+          ..row("ttl-settling-unknown", "open", &["loseAnswer"], Stage::Settling) },
     Row { evidence: &[("TTL_EXPIRATION_REVOKED", "DUPLICATE")], then: "SETTLING REVOKED",
           ..row("ttl-settling-revoked", "open", &[], Stage::Settling) },
     Row { evidence: &[("TTL_EXPIRATION_REVOKED", "DUPLICATE")], ..row("ttl-settled", "prompt", &[], Stage::Settled) },
+    Row { evidence: &[("TTL_EXPIRATION_REVOKED", "DUPLICATE")], told: DOUBTED, deletes: &[404, 404],
+          ..row("ttl-settled-unknown", "prompt", &["notFound", "notFound"], Stage::Settled) },
     // It could not, or said something new.
     Row { evidence: &[("TTL_EXPIRATION_REVOKE_FAILED", "APPLIED")], then: "SETTLING REVOKED",
           ..row("ttl-failed-pending", "brief", &[], Stage::Pending) },
@@ -120,10 +134,15 @@ const ROWS: &[Row] = &[
           ..row("ttl-strange-pending", "brief", &["hold"], Stage::Pending) },
     Row { evidence: &[("TTL_EXPIRATION_REVOKE_FAILED", "APPLIED"), ("TTL_EXPIRATION_REVOKE_FAILED", "DUPLICATE")],
           then: "REVOKING", killed: IN_DOUBT, ..row("ttl-failed-revoking", "brief", &["hold"], Stage::Revoking) },
+    Row { evidence: &[("TTL_SOMETHING_NEW", "APPLIED"), ("TTL_SOMETHING_NEW", "DUPLICATE")],
+          then: "REVOKING", killed: IN_DOUBT, ..row("ttl-strange-revoking", "brief", &["hold"], Stage::Revoking) },
     Row { evidence: &[("TTL_EXPIRATION_REVOKE_FAILED", "APPLIED")], then: "SETTLING PROBABLY_DELIVERED",
           deletes: &[404, 200], ..row("ttl-failed-settling", "open", &["notFound"], Stage::Settling) },
+    Row { evidence: &[("TTL_SOMETHING_NEW", "APPLIED")], then: "SETTLING REVOKED",
+          ..row("ttl-strange-settling", "open", &[], Stage::Settling) },
     Row { evidence: &[("TTL_EXPIRATION_REVOKE_FAILED", "DUPLICATE")],
           ..row("ttl-failed-settled", "prompt", &[], Stage::Settled) },
+    Row { evidence: &[("TTL_SOMETHING_NEW", "DUPLICATE")], ..row("ttl-strange-settled", "prompt", &[], Stage::Settled) },
     // Its agent takes it back.
     Row { evidence: &[("withdraw", "200"), ("DELIVERED", "DUPLICATE")], told: &["SETTLED WITHDRAWN"], deletes: &[],
           ..row("withdraw-pending", "brief", &[], Stage::Pending) },
@@ -147,6 +166,11 @@ const ROWS: &[Row] = &[
     Row { then: "SETTLING UNKNOWN", told: &["SETTLED UNKNOWN"], deletes: &[0, 404],
           ..row("lost-404-drop", "drop", &["loseAnswer"], Stage::Pending) },
     Row { then: "REVOKING", killed: IN_DOUBT, ..row("200-never-read", "brief", &["hold"], Stage::Revoking) },
+    // … or after one that says nothing of what was done …
+    Row { then: "SETTLING UNKNOWN", told: DOUBTED, deletes: &[503, 404],
+          ..row("5xx-404", "brief", &["serverError", "notFound"], Stage::Pending) },
+    Row { then: "SETTLING UNKNOWN", told: DOUBTED, deletes: &[0, 404],
+          ..row("reset-404", "brief", &["reset", "notFound"], Stage::Pending) },
     // … nothing that says anything about the message …
     Row { then: "REVOKING", deletes: &[503, 200], killed: Some((DOUBTED, &[503, 200, 404])),
           ..row("5xx", "brief", &["serverError", "hold"], Stage::Revoking) },
@@ -159,6 +183,8 @@ const ROWS: &[Row] = &[
     Row { then: "REVOKING", deletes: &[403, 200], ..row("403", "brief", &["forbidden"], Stage::Revoking) },
     // … and what ends it.
     Row { told: &["SETTLED FAILED HELD"], deletes: &[400], ..row("400", "hold", &["badRequest"], Stage::Settled) },
+    Row { told: &["SETTLED FAILED HELD"], deletes: &[409],
+          ..row("another-4xx", "hold", &["badRequest=409"], Stage::Settled) },
     Row { told: &["SETTLED FAILED OFFERED"], deletes: &[503],
           ..row("given-up", "hasty", &["serverError"], Stage::Settled) },
     // Trap 2: what is known before the registration.
@@ -229,8 +255,12 @@ impl Run {
     async fn first_half(&self, row: &Row, between: Between) {
         self.rig.sandbox.send(row.name, PHONE, row.name);
         for kind in row.faults {
+            let (kind, status) = kind.split_once('=').unwrap_or((kind, ""));
             let mut fault = json!({"kind": kind, "agentId": row.name});
-            if *kind == "tooManyRequests" {
+            if let Ok(status) = status.parse::<u16>() {
+                fault["status"] = status.into();
+            }
+            if kind == "tooManyRequests" {
                 // The rest is over soon, or at a kill, whichever it is to be.
                 fault["retryAfter"] = if between == Between::Kill9 { 3600 } else { 1 }.into();
             }
@@ -383,7 +413,7 @@ async fn every_row_and_every_trap_does_what_the_table_says(
     }
     let report = run.rig.get("/v1/report?since=3600s").await.1["useCases"].clone();
     let duplicates = |use_case: &str| report[use_case]["grants"]["duplicates"].clone();
-    assert_eq!((duplicates("acked"), duplicates("prompt")), (json!(1), json!(0)), "{report}");
+    assert_eq!((duplicates("acked"), duplicates("prompt")), (json!(2), json!(0)), "{report}");
 }
 
 /// An outcome as the rows write it.
