@@ -20,7 +20,7 @@ use tokio::{
 use crate::planted;
 
 /// Longer than anything here takes on a busy machine: a test that hangs should say where.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits for what must come.
 pub(crate) async fn soon<T>(what: &str, coming: impl Future<Output = T>) -> T {

@@ -4,11 +4,13 @@ use std::{
     fs::{self, Permissions},
     net::TcpListener,
     os::unix::fs::{PermissionsExt as _, chown},
-    process::{Command, Output},
+    process::Output,
 };
 
-use rustix::process::geteuid;
 use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::{caller::is_root, daemon::soon};
 
 const USAGE: i32 = 64;
 const SOFTWARE: i32 = 70;
@@ -30,8 +32,9 @@ fn place(more: &str) -> TempDir {
     directory
 }
 
-fn ended(command: &mut Command, expected: i32, word: &str) {
-    let Output { status, stderr, .. } = command.env_remove("LISTEN_FDS").output().unwrap();
+async fn ended(command: &mut Command, expected: i32, word: &str) {
+    let ending = command.env_remove("LISTEN_FDS").kill_on_drop(true).output();
+    let Output { status, stderr, .. } = soon("the end of a process", ending).await.unwrap();
     let words = String::from_utf8(stderr).unwrap();
     assert_eq!(status.code(), Some(expected), "{words}");
     assert!(words.contains(word), "{words}");
@@ -43,37 +46,38 @@ fn daemon(place: &TempDir) -> Command {
     command
 }
 
-#[test]
-fn a_slip_in_the_command_line_is_64() {
-    ended(Command::new(env!("CARGO_BIN_EXE_revoked")).arg("rnu"), USAGE, "rnu");
+#[tokio::test]
+async fn a_slip_in_the_command_line_is_64() {
+    ended(Command::new(env!("CARGO_BIN_EXE_revoked")).arg("rnu"), USAGE, "rnu").await;
 }
 
-#[test]
-fn what_can_not_go_on_by_itself_is_70() {
+#[tokio::test]
+async fn what_can_not_go_on_by_itself_is_70() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let mut command = Command::new(env!("CARGO_BIN_EXE_revoked"));
-    ended(command.args(["sandbox", "--listen", &address]), SOFTWARE, &address);
+    ended(command.args(["sandbox", "--listen", &address]), SOFTWARE, &address).await;
 }
 
-#[test]
-fn a_store_that_can_not_be_used_is_74() {
+#[tokio::test]
+async fn a_store_that_can_not_be_used_is_74() {
     let place = place("");
     fs::write(place.path().join("store"), "no directory").unwrap();
-    ended(&mut daemon(&place), IO, "store");
+    ended(&mut daemon(&place), IO, "store").await;
 }
 
-#[test]
-fn a_socket_that_may_not_be_made_is_77() {
+#[tokio::test]
+async fn a_socket_that_may_not_be_made_is_77() {
     let place = place("");
     let (at, store) = (place.path(), place.path().join("store"));
     fs::create_dir(&store).unwrap();
     let mut command = daemon(&place);
-    if geteuid().is_root() {
-        use std::os::unix::process::CommandExt as _;
-        // Nobody can read the tests' own directory, most likely.
+    if is_root() {
+        // Nobody can read the tests' own directory, most likely. Not copied by ourselves: what is still open for writing in a
+        // child that another test begins just then can't be run.
         let program = at.join("revoked");
-        fs::copy(env!("CARGO_BIN_EXE_revoked"), &program).unwrap();
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_revoked")).arg(&program).status().await;
+        assert!(copied.unwrap().success());
         chown(&store, Some(NOBODY), Some(NOBODY)).unwrap();
         fs::set_permissions(at, Permissions::from_mode(0o755)).unwrap();
         command = Command::new(program);
@@ -81,7 +85,7 @@ fn a_socket_that_may_not_be_made_is_77() {
     } else {
         fs::set_permissions(at, Permissions::from_mode(0o555)).unwrap();
     }
-    ended(&mut command, NO_PERMISSION, "can't listen on");
+    ended(&mut command, NO_PERMISSION, "can't listen on").await;
     // Or it could not be removed.
     fs::set_permissions(at, Permissions::from_mode(0o755)).unwrap();
 }

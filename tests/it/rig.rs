@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::daemon::{Daemon, soon};
+use crate::daemon::{Daemon, PATIENCE, soon};
 
 pub(crate) const AGENT: &str = "shop";
 pub(crate) const PHONE: &str = "+15550100";
@@ -88,7 +88,7 @@ impl Rig {
         let stop = CancellationToken::new();
         let sandbox = Sandbox::start(listener, options, stop.clone()).unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let client = || Client::builder().no_proxy().tls_certs_only([]).timeout(Duration::from_secs(30));
+        let client = || Client::builder().no_proxy().tls_certs_only([]).timeout(PATIENCE);
         // No connection outlives its request: the daemon behind the socket may be another one by the next.
         let http = client().unix_socket(directory.path().join("sock")).pool_max_idle_per_host(0).build().unwrap();
         let plain = client().build().unwrap();
@@ -186,10 +186,17 @@ impl Rig {
     /// Waits for the next outcome.
     pub(crate) async fn outcome(&mut self) -> Value {
         let path = format!("/v1/outcomes?after={}&wait=25s&pageSize=1", self.cursor);
-        let (code, page) = soon("an outcome", self.get(&path)).await;
-        assert_eq!(code, 200, "{page}");
+        let coming = async {
+            loop {
+                let (code, page) = self.get(&path).await;
+                assert_eq!(code, 200, "{page}");
+                if page["outcomes"][0].is_object() {
+                    return page;
+                }
+            }
+        };
+        let page = soon("an outcome", coming).await;
         let outcome = page["outcomes"][0].clone();
-        assert!(outcome.is_object(), "no outcome came");
         assert_eq!(outcome["cursor"], page["nextCursor"]);
         self.cursor = outcome["cursor"].as_str().unwrap().into();
         outcome
@@ -215,9 +222,15 @@ impl Rig {
     /// Waits for the next event of the sandbox, without passing it on.
     pub(crate) async fn event(&mut self) -> Value {
         let url = format!("{}/sandbox/events?after={}&wait=20s", self.sandbox.base_url(), self.event);
-        let (_, page) = parts(self.plain.get(url).send().await.unwrap()).await;
-        let event = page["events"][0].clone();
-        assert!(event.is_object(), "no event came");
+        let coming = async {
+            loop {
+                let (_, page) = parts(self.plain.get(&url).send().await.unwrap()).await;
+                if page["events"][0].is_object() {
+                    return page["events"][0].clone();
+                }
+            }
+        };
+        let event = soon("an event of the sandbox", coming).await;
         self.event = event["number"].as_u64().unwrap();
         event
     }
@@ -239,6 +252,15 @@ impl Rig {
         let (code, answer) = self.post("/v1/events", event.to_string()).await;
         assert_eq!(code, 200, "{answer}");
         answer["effect"].as_str().unwrap().into()
+    }
+
+    /// What `revokectl` prints on success.
+    pub(crate) async fn ctl(&self, line: &str) -> String {
+        let mut ctl = tokio::process::Command::new(env!("CARGO_BIN_EXE_revokectl"));
+        ctl.args(line.split(' ')).env("REVOKED_SOCKET", self.path("sock")).kill_on_drop(true);
+        let output = soon("revokectl", ctl.output()).await.unwrap();
+        assert!(output.status.success(), "{line}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// Gives an order to the sandbox.
