@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::{fs::PermissionsExt, process::CommandExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -349,13 +349,20 @@ fn a_missing_daemon_gets_a_sentence_that_helps() {
 
 #[test]
 fn a_socket_that_may_not_be_used_names_who_may() {
-    // Root may do anything; the tests of a CI often run as root.
-    if rustix::process::geteuid().is_root() {
-        return;
-    }
     let house = House::new();
     fs::set_permissions(house.path("s.sock"), fs::Permissions::from_mode(0o060)).unwrap();
-    let (code, words) = refusal(&house.run("status"));
+    let output = if rustix::process::geteuid().is_root() {
+        // Root may do anything, and so is nobody here; who can read the tests' own directory only by luck. Not copied by
+        // ourselves: what is still open for writing in a child that another test begins just then can't be run.
+        let program = house.path("revokectl");
+        assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_revokectl")).arg(&program).status().unwrap().success());
+        fs::set_permissions(house.home.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = Command::new(program);
+        command.arg("status").env("REVOKED_SOCKET", house.path("s.sock")).uid(65534).gid(65534).output().unwrap()
+    } else {
+        house.run("status")
+    };
+    let (code, words) = refusal(&output);
     assert!(code == 69 && words.contains("group"), "{words}");
 }
 
