@@ -168,12 +168,14 @@ impl Pace {
                 () if now < rest.until => Permit::At(rest.until),
                 // The probe: one, until it is back.
                 () if self.in_flight > 0 => Permit::WhenBack,
-                () => Permit::Go,
+                // Rests may be asked for that are shorter than the time from one request to the next.
+                () => self.by_rate(now),
             };
         }
-        if self.in_flight >= self.limits.in_flight {
-            return Permit::WhenBack;
-        }
+        if self.in_flight >= self.limits.in_flight { Permit::WhenBack } else { self.by_rate(now) }
+    }
+
+    fn by_rate(&self, now: Duration) -> Permit {
         if self.next > now + BURST { Permit::At(self.next - BURST) } else { Permit::Go }
     }
 
@@ -369,6 +371,24 @@ mod tests {
         assert!(pace.rate(SECOND) < 141.0);
         assert!((189.0..191.0).contains(&pace.rate(SECOND * 2)), "close to where the 429 came, and not there");
         assert!(pace.rate(SECOND * 60) > 199.0);
+    }
+
+    #[test]
+    fn a_platform_that_asks_for_no_rest_is_not_probed_faster_than_the_configured_rate() {
+        let mut pace = pace(3);
+        let (mut now, mut sent) = (SECOND, 0);
+        while now < SECOND * 11 {
+            match pace.permit(now) {
+                Permit::Go => {
+                    pace.leaves(now);
+                    sent += 1;
+                    pace.back(&Answer::TooManyRequests(Some(Duration::ZERO)), now, now, 0);
+                }
+                Permit::At(at) => now = at,
+                Permit::WhenBack => unreachable!("everything is answered at once"),
+            }
+        }
+        assert!(sent <= 31, "{sent} requests in ten seconds");
     }
 
     /// A platform that lets `rate` requests per second through, in bursts of a tenth of a second at most, and answers 429
