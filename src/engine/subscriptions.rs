@@ -2,7 +2,8 @@
 //!
 //! That a phone has unsubscribed is asked whenever one of its promotions takes a step, so whatever settles from then on grants
 //! nothing. What was granted before is looked for beside the work: where a hook is to be called, in the queues of the
-//! lanes; else in the part of the outcome log that its agent did not acknowledge. A crash on the way costs one look through
+//! lanes; and in the part of the outcome log that its agent did not acknowledge, as far as any grant is there that no hook
+//! has. (Which way a grant went was said by the configuration of its day.) A crash on the way costs one look through
 //! all of that at the next start, for everybody who is unsubscribed.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -14,8 +15,8 @@ use super::handle::{Command, EvidenceEffect, Handle, Refusal, Said};
 use crate::model::agents::meant;
 use crate::model::subscription::REPEATED_FOR;
 use crate::model::{
-    AgentId, Agents, Event, LaneId, LaneSpec, Phone, Place, Position, Queue, Record, Subscription, Timestamp,
-    TrafficType,
+    AgentId, Agents, Event, Grant, GrantState, LaneId, LaneSpec, Phone, Place, Position, Queue, Record, Subscription,
+    Timestamp, TrafficType,
 };
 use crate::store::{Change, Cursor, Snapshot, Store, StoreError};
 
@@ -26,6 +27,8 @@ pub(super) struct Subscriptions {
     /// In the order in which they may go: those that are no more than a guard against what comes late are first.
     order: BTreeSet<(bool, Timestamp, AgentId, Phone)>,
     sweep: Sweep,
+    /// No entry of the log behind this one carries a grant that no hook has. After a start any of them may.
+    pub(super) unhooked: Cursor,
     /// Some had to go that may still matter: said once.
     overflown: bool,
 }
@@ -40,6 +43,13 @@ struct Sweep {
     place: Option<Place>,
     /// Behind this entry of the log, up to that one.
     log: (Cursor, Cursor),
+    /// The last of those looked through that carries a grant which no hook has. `None`: not all of the log is looked through.
+    unhooked: Option<Cursor>,
+}
+
+/// Whether its agent may take note of it yet, or somebody decide on it.
+fn is_unhooked(grant: Option<&Grant>) -> bool {
+    grant.is_some_and(|grant| grant.call.is_none() && matches!(grant.state, GrantState::Offered | GrantState::Held))
 }
 
 fn is_promotion(lane: &LaneSpec) -> bool {
@@ -48,7 +58,7 @@ fn is_promotion(lane: &LaneSpec) -> bool {
 
 impl Subscriptions {
     pub(super) fn recover(snapshot: &Snapshot) -> Self {
-        let mut all = Self::default();
+        let mut all = Self { unhooked: snapshot.last_cursor, ..Self::default() };
         for known in &snapshot.subscriptions {
             all.insert(known.clone());
         }
@@ -87,6 +97,13 @@ impl Subscriptions {
     /// How many are unsubscribed, of some agents or of all.
     pub(super) fn ended(&self, agents: Option<&Agents>) -> usize {
         self.iter().filter(|one| one.ended && meant(agents, &one.agent)).count()
+    }
+
+    /// An entry of the log comes with this grant.
+    pub(super) fn told(&mut self, cursor: Cursor, grant: Option<&Grant>) {
+        if is_unhooked(grant) {
+            self.unhooked = cursor;
+        }
     }
 
     /// Takes note of it, if it is news, and makes room for it.
@@ -176,9 +193,16 @@ impl<S: Store> Core<S> {
                     Err(error) => return self.cut_short(batch, error),
                 }
             }
-            self.subscriptions.sweep.log.0 = entries.last().map_or(to, |(cursor, _)| *cursor);
+            let last = entries.iter().rev().find(|(_, entry)| is_unhooked(entry.grant.as_ref()));
+            let sweep = &mut self.subscriptions.sweep;
+            sweep.unhooked = sweep.unhooked.map(|known| last.map_or(known, |(cursor, _)| *cursor));
+            sweep.log.0 = entries.last().map_or(to, |(cursor, _)| *cursor);
         } else {
             self.subscriptions.sweep.of.clear();
+            // Unless another one came meanwhile: so the next look need not go through all of it again.
+            if let Some(last) = self.subscriptions.sweep.unhooked.filter(|_| self.subscriptions.unhooked <= to) {
+                self.subscriptions.unhooked = last;
+            }
         }
         self.commit(batch);
         Ok(true)
@@ -195,12 +219,11 @@ impl<S: Store> Core<S> {
             || self.lanes.iter().filter(|(_, lane)| is_promotion(&lane.spec) && agents.contains(&lane.spec.agent));
         let calling = promotions().filter(|(_, lane)| lane.line(Queue::Calling).count > 0);
         let acked = |agent| self.acked.get(agent).copied().unwrap_or(0);
-        // What a hook is called for does not wait for an acknowledgement.
-        let read = promotions().filter(|(_, lane)| lane.policy.calls_max == 0);
-        let from = read.map(|(_, lane)| acked(&lane.spec.agent)).min().unwrap_or(self.last_cursor);
+        let from = promotions().map(|(_, lane)| acked(&lane.spec.agent)).min().unwrap_or(self.last_cursor);
         let lanes = calling.map(|(id, _)| id).collect();
-        let (place, log, next) = (None, (from, self.last_cursor), BTreeSet::new());
-        self.subscriptions.sweep = Sweep { of, next, lanes, place, log };
+        let (place, log, next) = (None, (from, self.last_cursor.min(self.subscriptions.unhooked)), BTreeSet::new());
+        let unhooked = (from <= self.trimmed).then_some(0);
+        self.subscriptions.sweep = Sweep { of, next, lanes, place, log, unhooked };
         true
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::core::Scale;
 use super::core::Settings;
 use super::handle::*;
-use super::tests::{Rig, SECOND, draft, identity, phone, policies, start};
+use super::tests::{Rig, SECOND, draft, identity, phone, policies, start, tuning};
 use crate::model::*;
 use crate::store::memory::MemoryStore;
 use crate::store::{Change, EntryKind, Store};
@@ -196,4 +196,21 @@ fn there_is_a_bound_and_the_oldest_go_first_those_that_are_no_bar_before_all_oth
     rig.pass(SECOND * 3600 * 24 * 7);
     says(&mut rig, true, number(3), None);
     assert_eq!(known(&rig), [2, 3]);
+}
+
+#[test]
+fn a_grant_from_before_there_was_a_hook_is_taken_back_as_well() {
+    let mut rig = rig(0);
+    revoke(&mut rig, "m", "promo");
+    rig.pass(SECOND * 10);
+    assert_eq!(grant(&mut rig, "m"), Some(GrantState::Offered));
+    let hooked =
+        |(name, policy): (&UseCase, &Arc<Policy>)| (name.clone(), Policy { calls_max: 2, ..Policy::clone(policy) });
+    let policies = rig.core.policies.iter().map(hooked).collect();
+    let tuning = Box::new(tuning(policies, rig.core.settings.clone()));
+    rig.ask(|reply| Command::Retune(tuning, reply)).try_recv().unwrap().unwrap();
+    unsubscribes(&mut rig);
+    assert_eq!(grant(&mut rig, "m"), Some(GrantState::Withdrawn));
+    // And is not looked for again by each who unsubscribes.
+    assert_eq!(rig.core.subscriptions.unhooked, 1, "all of the log was looked through");
 }

@@ -76,6 +76,7 @@ impl<S: Store> Core<S> {
             message_hash = message_hash(self.store_id, &entry.identity),
             "an outcome"
         );
+        self.subscriptions.told(self.last_cursor, entry.grant.as_ref());
         batch.changes.push(Change::Outcome(self.last_cursor, Box::new(entry)));
         let surplus = self.last_cursor.saturating_sub(self.settings.outcomes_max);
         if surplus > 0 && self.last_cursor.is_multiple_of(self.scale.trim_every) {
