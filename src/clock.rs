@@ -22,10 +22,15 @@ pub struct Now {
 
 /// Reads both clocks.
 pub fn now() -> Now {
+    Now { mono: mono(), wall: wall() }
+}
+
+/// Reads the monotonic clock: for whoever measures how long something takes, and need not know what time it is.
+pub fn mono() -> Duration {
     let since_start = clock_gettime(ClockId::Boottime);
     let seconds = u64::try_from(since_start.tv_sec).unwrap_or_default();
     let nanoseconds = u32::try_from(since_start.tv_nsec).unwrap_or_default();
-    Now { mono: Duration::new(seconds, nanoseconds), wall: wall() }
+    Duration::new(seconds, nanoseconds)
 }
 
 /// Which start of the host [`Now::mono`] counts from; 0 if nobody says. The unit says it, since it hides the file.

@@ -230,6 +230,7 @@ impl Shelf {
     fn age_at_last(&self, ageing: &Ageing) -> bool {
         let Err(error) = self.age(ageing) else { return true };
         tracing::warn!(%error, "can't write a run; the journals stay until it works");
+        let mut said = error.to_string();
         let mut pauses = 1;
         loop {
             for _ in 0..pauses {
@@ -239,9 +240,15 @@ impl Shelf {
                 }
             }
             pauses = (pauses * 2).min(RETRY_PAUSES_MAX);
-            if self.home.probe().and_then(|()| self.age(ageing)).is_ok() {
+            let Err(error) = self.home.probe().and_then(|()| self.age(ageing)) else {
                 tracing::info!("the run that could not be written is written");
                 return true;
+            };
+            // The same over and over again is no news; another reason is.
+            let why = error.to_string();
+            if why != said {
+                tracing::warn!(%error, "can't write a run, and now for another reason");
+                said = why;
             }
         }
     }

@@ -209,10 +209,10 @@ impl<F: Fn(Result<Ticket, StoreError>)> Work<F> {
                 break;
             }
         }
-        let begun = clock::now().mono;
+        let begun = clock::mono();
         let done = self.until_written(&group, queue, inbox);
         if done {
-            let took = clock::now().mono - begun;
+            let took = clock::mono() - begun;
             self.shared.flushes.lock().unwrap_or_else(PoisonError::into_inner).record(took);
             self.shared.durable.store(last, Ordering::Release);
             (self.on_durable)(Ok(last));
