@@ -121,7 +121,8 @@ impl<S: Store> Core<S> {
     }
 
     /// The lanes follow the policies in force: all of a lane, or only what comes new, in a lane of its own. Also at a start, since
-    /// the configuration may have changed while nothing ran.
+    /// the configuration may have changed while nothing ran; but a rule that was in force before the stop is known then only of
+    /// lanes that were pinned to it, so all others follow the new one.
     pub(super) fn heed_policies(&mut self) {
         let policies = Arc::clone(&self.policies);
         let ids: Vec<LaneId> = self.lanes.iter().map(|(id, _)| id).collect();
