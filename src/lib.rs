@@ -32,8 +32,10 @@ mod secret;
 pub mod bench;
 mod child;
 pub mod demo;
+mod dice;
 #[cfg(test)]
 mod fuzz_tests;
+mod progress;
 pub mod sandbox;
 pub mod simulation;
 mod usage;

@@ -14,9 +14,9 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
-use super::progress::Progress;
 use super::sheet::grouped;
 use crate::model::Timestamp;
+use crate::progress::Progress;
 
 /// The agent of all messages.
 pub(super) const AGENT: &str = "bench";

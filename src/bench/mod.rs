@@ -14,7 +14,6 @@ mod load;
 mod on_time;
 mod outage;
 mod pairs;
-mod progress;
 mod reader;
 mod recover;
 mod register;
@@ -23,7 +22,6 @@ mod sheet;
 
 use std::path::PathBuf;
 
-pub(crate) use self::progress::Progress;
 use self::rig::Place;
 pub use self::sheet::Sheet;
 

@@ -12,12 +12,12 @@ use tempfile::TempDir;
 
 use super::host;
 use super::load::Client;
-use super::progress::Progress;
 use super::sheet::Sheet;
 use crate::child::{Daemon, Platform};
 use crate::clock;
 use crate::engine::StateKind;
 use crate::intake::wire::StatusView;
+use crate::progress::Progress;
 
 /// How often something that has no signal is looked at.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);

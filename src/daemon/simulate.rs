@@ -5,8 +5,8 @@ use std::io::Write as _;
 
 use serde_json::json;
 
-use crate::bench::Progress;
 use crate::clock;
+use crate::progress::Progress;
 use crate::simulation::{self, Failure, Sweep};
 
 /// Run the daemon's decisions in a world where everything goes wrong

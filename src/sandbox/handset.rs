@@ -5,7 +5,8 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
-use super::{dice::Dice, world::Key};
+use super::world::Key;
+use crate::dice::Dice;
 
 /// How a handset takes the messages sent to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

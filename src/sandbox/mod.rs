@@ -27,7 +27,6 @@ mod args;
 mod books;
 mod clock;
 mod control;
-mod dice;
 mod duration;
 mod fault;
 mod feed;
@@ -55,7 +54,6 @@ use chrono::{DateTime, Utc};
 use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub(crate) use self::dice::Dice;
 pub use self::{
     args::{Args, main},
     books::{Answered, DeleteRequest, MessageBook, State, Stats, Unanswered},
@@ -65,6 +63,7 @@ pub use self::{
     scenario::Action,
 };
 use self::{key::AccountKey, scenario::Happening, token::Tokens, webhook::Webhook, world::World};
+use crate::dice::Dice;
 
 /// A running sandbox.
 pub struct Sandbox {

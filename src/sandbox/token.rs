@@ -12,9 +12,9 @@ use serde_json::json;
 
 use super::{
     answer::Answer,
-    dice::Dice,
     key::{AccountKey, CLIENT_EMAIL},
 };
+use crate::dice::Dice;
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const SCOPE: &str = "https://www.googleapis.com/auth/rcsbusinessmessaging";

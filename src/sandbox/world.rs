@@ -15,7 +15,6 @@ use tokio::sync::watch;
 
 use super::{
     books::{DeleteRequest, MessageBook, State, Stats},
-    dice::Dice,
     fault::{FaultKind, Orders, Target},
     feed::Feed,
     handset::{Behaviour, Handset},
@@ -26,6 +25,7 @@ use super::{
     token::Tokens,
     wire::Operation,
 };
+use crate::dice::Dice;
 
 /// A message's key, `agentId/messageId`: neither part can contain a slash.
 pub(super) type Key = Arc<str>;

@@ -10,7 +10,7 @@ use super::plan::{Odds, Weather};
 use crate::engine::{Evidence, EvidenceKind};
 use crate::model::{AgentId, Answer, Called, Identity, Phone};
 use crate::platform::Order;
-use crate::sandbox::Dice;
+use crate::dice::Dice;
 
 /// How long a request is waited for.
 const TIMEOUT: Duration = Duration::from_secs(30);

@@ -12,7 +12,7 @@ use fastrand::Rng;
 use super::tunings::{self, Scope, USE_CASES, use_case};
 use crate::engine::{Draft, EvidenceKind, OnConflict, Own, Scale, Tuning, Verb};
 use crate::model::{AgentId, Identity, MessageId, Phone, Region, Selector, Timestamp, deadline::human};
-use crate::sandbox::Dice;
+use crate::dice::Dice;
 
 /// Everything about one run.
 #[derive(Clone, Debug)]

@@ -19,7 +19,7 @@ use crate::clock::Now;
 use crate::engine::Evidence;
 use crate::model::{AgentId, Answer, Called, Identity, Timestamp, deadline::human};
 use crate::platform::Order;
-use crate::sandbox::Dice;
+use crate::dice::Dice;
 use crate::store::{Cursor, Ticket};
 
 /// Timers that ring within an hour without anything coming of it: more is a daemon that runs in circles. What rests or can't be
