@@ -86,7 +86,7 @@ impl<S: Store> Core<S> {
         } else if record.recall.is_some_and(|id| self.recalls.get(id).is_none()) {
             // The list is not needed any more, but the message is, for as long as any other: or a late registration would bring
             // it back.
-            if at.place.order.plus(self.settings.retention) <= now {
+            if self.kept_until(at.place.order) <= now {
                 self.leave(at);
                 batch.changes.push(Change::Remove { identity: record.identity, at });
             } else {

@@ -119,6 +119,15 @@ pub enum Effect {
     Outcomes(Cursor),
 }
 
+/// What the wall clock did.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Stepped {
+    /// It was not ours to see, or it was not far.
+    Perhaps,
+    /// It went back, far.
+    Back,
+}
+
 /// One agent and region: what shares a pace.
 #[derive(Debug)]
 pub(super) struct Route {
@@ -126,8 +135,8 @@ pub(super) struct Route {
     pub region: Region,
     pub pace: Pace,
     pub lanes: Vec<LaneId>,
-    /// The wall clock stepped, or was not ours to see: waits may be longer than they can be.
-    pub stepped: bool,
+    /// What the wall clock did since the waits were last looked at: they may be longer than they can be.
+    pub stepped: Option<Stepped>,
     /// The store could not be read when it was last looked at.
     pub unreadable: bool,
     /// When its load was last looked at, on the monotonic clock, and whether it was behind then.
@@ -299,7 +308,7 @@ impl<S: Store> Core<S> {
             Input::Wake(route) => {
                 self.dirty.insert(route);
             }
-            Input::ClockStepped => self.clock_stepped(),
+            Input::ClockStepped => self.clock_stepped(Stepped::Perhaps),
         }
     }
 
@@ -503,7 +512,7 @@ fn route_of(
             region,
             pace: Pace::new(limits),
             lanes: Vec::new(),
-            stepped: true,
+            stepped: Some(Stepped::Perhaps),
             unreadable: false,
             load: Default::default(),
             picks: 0,

@@ -11,8 +11,8 @@ use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
 use super::calls::Calls;
-use super::core::{Batch, Core, Effect, Flight, Route};
-use super::lanes::FENCE_LOW;
+use super::core::{Batch, Core, Effect, Flight, Route, Stepped};
+use super::lanes::{FENCE_LOW, Lane};
 use super::pace::{self, Permit};
 use super::told::message_hash;
 use crate::clock::Now;
@@ -81,13 +81,15 @@ impl<S: Store> Core<S> {
             for queue in Queue::ALL.into_iter().filter(|queue| queue.is_timed()) {
                 self.refill(lane, queue)?;
             }
-            if self.routes[route].stepped {
-                again |= self.cap_waits(lane, now.wall)?;
+            if let Some(stepped) = self.routes[route].stepped {
+                again |= self.cap_waits(lane, stepped, now.wall)?;
             }
             again |= self.end_windows(lane, now.wall)?;
             again |= self.purge(lane, now.wall)?;
         }
-        self.routes[route].stepped &= again;
+        if !again {
+            self.routes[route].stepped = None;
+        }
         self.move_fences(route, now);
         let blocked = self.dispatch(route, now)?;
         // Last: what settled just now may have a grant to call for.
@@ -114,9 +116,25 @@ impl<S: Store> Core<S> {
     pub(super) fn due(&self, lane: LaneId, queue: Queue, now: Timestamp) -> Option<Candidate> {
         let found = self.lanes.get(lane)?;
         let place = found.line(queue).head()?;
-        let due = found.due(queue, place, self.settings.retention);
+        let due = self.looked_at(found, queue, place);
         let position = Position { lane, queue, place };
         (due <= now).then_some(Candidate { position, due, class: found.spec.traffic_type })
+    }
+
+    /// When the record at a place has to be looked at, whatever steps the clock took. A retry, or the call of a hook, may come
+    /// early for a step ahead: the pace holds as ever.
+    pub(super) fn looked_at(&self, lane: &Lane, queue: Queue, place: Place) -> Timestamp {
+        match queue {
+            Queue::Kept => self.kept_until(place.order),
+            Queue::Settling => self.time.over(place.order, lane.policy.settle),
+            _ => lane.due(queue, place),
+        }
+    }
+
+    /// How long what settled then is kept.
+    pub(super) fn kept_until(&self, settled: Timestamp) -> Timestamp {
+        let retention = self.settings.retention;
+        self.time.over(settled.plus(retention), retention)
     }
 
     /// Ends settle windows. True if there are more than one stride takes.
@@ -141,10 +159,11 @@ impl<S: Store> Core<S> {
 
     /// After a step back of the wall clock, what waits for an instant of it would wait that much longer: none waits longer
     /// than it could have if it had begun just now. True if there are more than one stride takes.
-    fn cap_waits(&mut self, lane: LaneId, now: Timestamp) -> Result<bool, StoreError> {
+    fn cap_waits(&mut self, lane: LaneId, stepped: Stepped, now: Timestamp) -> Result<bool, StoreError> {
         let Some(policy) = self.lanes.get(lane).map(|lane| Arc::clone(&lane.policy)) else { return Ok(false) };
-        // Quiet hours are over within a day.
-        let settle = if policy.not_between.is_some() { policy.settle.max(DAY) } else { policy.settle };
+        // Quiet hours are over within a day; after a step back, the end that is waited for may be that of another night.
+        let by_night = policy.not_between.is_some() && stepped != Stepped::Back;
+        let settle = if by_night { policy.settle.max(DAY) } else { policy.settle };
         let longest = [
             (Queue::Retry, retry::CEILING),
             (Queue::Recalled, retry::CEILING),
@@ -247,7 +266,7 @@ impl<S: Store> Core<S> {
             // Behind a fence everything is in doubt after a crash, and what is held back is not tried.
             for queue in Queue::ATTEMPTS.into_iter().filter(|queue| !found.keeps_back(*queue)) {
                 let reach = found.reach(queue, reach, now);
-                let to = found.line(queue).fence_wanted(now, reach, |place| found.due(queue, place, Duration::ZERO));
+                let to = found.line(queue).fence_wanted(now, reach, |place| found.due(queue, place));
                 moves.extend(to.map(|to| (*lane, queue, to)));
             }
         }
@@ -407,7 +426,7 @@ impl<S: Store> Core<S> {
                     }
                     continue;
                 };
-                let due = found.due(queue, head, self.settings.retention);
+                let due = self.looked_at(found, queue, head);
                 if queue == Queue::Calling && due <= now.wall {
                     continue; // the return of a call wakes us
                 }

@@ -1,7 +1,6 @@
 //! Evidence that comes before its message: kept for a while, within bounds, and applied when the message comes.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Duration;
 
 use crate::model::{Identity, Phone, Timestamp};
 use crate::store::{Change, EarlyEvent};
@@ -30,12 +29,13 @@ impl EarlyEvents {
         self.by_identity.len()
     }
 
-    /// Keeps an event, unless one that says as much is there. Makes room for it and forgets what is too old.
+    /// Keeps an event, unless one that says as much is there. Makes room for it and forgets what is too old: who is asked says
+    /// until when one is kept that came then.
     pub(super) fn keep(
         &mut self,
         event: EarlyEvent,
         max: usize,
-        keep_for: Duration,
+        kept_until: impl Fn(Timestamp) -> Timestamp,
         changes: &mut Vec<Change>,
     ) -> bool {
         let now = event.at;
@@ -43,7 +43,7 @@ impl EarlyEvents {
             let known = self.by_identity.get(identity).is_some_and(|event| event.at == *at);
             // One that takes the place of another, or says no more than it, needs none.
             let fits = self.by_identity.len() < max || self.by_identity.contains_key(&event.identity);
-            if known && at.plus(keep_for) > now && fits {
+            if known && kept_until(*at) > now && fits {
                 break;
             }
             if known {
@@ -86,7 +86,8 @@ mod tests {
             at: Timestamp::from_millis(at),
             kind: EarlyKind::Delivered,
         };
-        let (mut early, mut changes, hour) = (EarlyEvents::default(), Vec::new(), Duration::from_secs(3600));
+        let hour = |at: Timestamp| at.plus(std::time::Duration::from_secs(3600));
+        let (mut early, mut changes) = (EarlyEvents::default(), Vec::new());
         assert!(early.keep(event("first", 1), 2, hour, &mut changes));
         assert!(early.keep(event("second", 2), 2, hour, &mut changes));
         assert!(!early.keep(event("second", 3), 2, hour, &mut changes));

@@ -79,7 +79,8 @@ impl<S: Store> Core<S> {
         };
         let event = EarlyEvent { identity: piece.identity, phone: piece.phone, at: now, kind };
         let (max, keep_for) = (self.settings.early_max, self.settings.early_for);
-        if self.early.keep(event, max, keep_for, &mut batch.changes) {
+        let kept_until = |at: Timestamp| self.time.over(at.plus(keep_for), keep_for);
+        if self.early.keep(event, max, kept_until, &mut batch.changes) {
             EvidenceEffect::Early
         } else {
             EvidenceEffect::Duplicate

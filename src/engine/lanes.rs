@@ -190,8 +190,8 @@ impl Lane {
         &mut self.lines[queue as usize]
     }
 
-    /// When the record at a place has to be looked at.
-    pub(super) fn due(&self, queue: Queue, place: Place, retention: Duration) -> Timestamp {
+    /// When the record at a place has its turn, if it ever has.
+    pub(super) fn due(&self, queue: Queue, place: Place) -> Timestamp {
         match queue {
             Queue::Anchor => {
                 let release = self.policy.release(self.policy.rule.deadline(place.order));
@@ -199,8 +199,7 @@ impl Lane {
             }
             Queue::Own => self.policy.release(place.order),
             Queue::Retry | Queue::Settling | Queue::Recalled | Queue::Calling => place.order,
-            Queue::Kept => place.order.plus(retention),
-            Queue::Held | Queue::Listed => Timestamp::MAX,
+            Queue::Kept | Queue::Held | Queue::Listed => Timestamp::MAX,
         }
     }
 
@@ -239,7 +238,7 @@ impl Lane {
             return None; // its arrival on disk wakes us, or what leaves
         }
         let first = line.first_unfenced()?;
-        Some(self.due(queue, first, Duration::ZERO).minus(FENCE_LOW))
+        Some(self.due(queue, first).minus(FENCE_LOW))
     }
 }
 

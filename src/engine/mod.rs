@@ -190,7 +190,7 @@ impl<S: Store, P: Platform + ?Sized> Engine<S, P> {
         let (teller, outcomes) = (doors.teller(), doors.outcomes.clone());
         let (random, now) = (fastrand::Rng::new(), clock::now());
         let mut drive = Drive::new(doors, store, snapshot, tuning, Scale::default(), random, now.wall)?;
-        drive.take_up_time(clock::boot(), snapshot.reckoning, now);
+        drive.take_up_time(clock::boot(), snapshot.reckoning.clone(), now);
         outcomes.send_replace(snapshot.last_cursor);
         Ok(Self {
             drive,

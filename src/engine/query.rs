@@ -141,7 +141,7 @@ impl<S: Store> Core<S> {
                     continue;
                 }
                 let Some(head) = line.head() else { continue };
-                let due = lane.due(queue, head, self.settings.retention);
+                let due = self.looked_at(lane, queue, head);
                 if due > now.wall {
                     next_due = Some(next_due.map_or(due, |next| next.min(due)));
                 } else if Queue::ATTEMPTS.contains(&queue) {

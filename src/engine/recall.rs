@@ -180,10 +180,9 @@ impl<S: Store> Core<S> {
         let mut ended: Vec<_> = self.recalls.0.values().filter_map(|recall| Some((recall.ended?, recall.id))).collect();
         ended.sort_unstable();
         let surplus = ended.len().saturating_sub(ENDED_MAX);
-        let until = |at: Timestamp| at.plus(self.settings.retention);
         let (kept, gone): (Vec<_>, Vec<_>) =
-            (0..).zip(ended).partition(|(n, (at, _))| *n >= surplus && until(*at) > now);
-        let next = kept.first().map(|(_, (at, _))| until(*at).since(now));
+            (0..).zip(ended).partition(|(n, (at, _))| *n >= surplus && self.kept_until(*at) > now);
+        let next = kept.first().map(|(_, (at, _))| self.kept_until(*at).since(now));
         // Lists to be looked through: at once.
         let next = if gone.is_empty() { next } else { Some(Duration::ZERO) };
         let mut batch = Batch::default();

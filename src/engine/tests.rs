@@ -101,7 +101,7 @@ impl<S: Store> Rig<S> {
     ) -> Self {
         let random = fastrand::Rng::with_seed(7);
         let mut core = Core::new(store, snapshot, tuning(policies, settings), small(), random, now.wall).unwrap();
-        core.take_up_time(boot, snapshot.reckoning, now);
+        core.take_up_time(boot, snapshot.reckoning.clone(), now);
         let mut rig = Self {
             core,
             now,

@@ -10,15 +10,21 @@
 //! anew, a clock that is further ahead than it was has stepped. After a start of the host nobody can tell a wrong clock that is
 //! ahead from a host that was off, and it is believed (the unit waits for time-sync.target); one behind the newest that the store
 //! knows of is wrong for certain, and when it is put right, by whatever step, that is believed as well.
+//!
+//! A wait that lasts for so long, and not until some time of day, is kept as a time of the wall clock all the same: where it
+//! began or ends. A step back may make it longer, within bounds. A step ahead that is followed makes none shorter: see
+//! [`Time::over`].
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tracing::{error, info, warn};
 
-use super::core::{Batch, Core};
+use super::core::{Batch, Core, Stepped};
 use super::handle::{Command, Handle, Refusal};
 use crate::clock::Now;
 use crate::model::Timestamp;
+use crate::model::ledger::Hour;
 use crate::store::{Change, Reckoning, Store};
 
 /// How far the clock may step ahead and be believed: less than any ttl of note, more than clocks are put right by in peace.
@@ -26,6 +32,10 @@ pub(super) const STEP_MAX: Duration = Duration::from_secs(300);
 const STEP_MAX_MS: i64 = STEP_MAX.as_millis() as i64;
 /// By how much what is on disk may differ from what is so.
 const KEPT_WITHIN_MS: i64 = 1000;
+/// What is less than this is no step: the two clocks are not read in quite the same breath, and one of them is slewed.
+const STEP_MIN_MS: i64 = 100;
+/// Steps ahead that are remembered. Nobody waits for more of them.
+const STEPS_KEPT: usize = 16;
 
 /// A wall clock that is not believed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,8 +56,10 @@ pub(super) struct Time {
     /// The furthest ahead that it was believed to be.
     furthest: i64,
     held: Option<Disbelief>,
-    /// The clock was behind what the store knows when the daemon started, and was not put right since.
-    behind: bool,
+    /// Steps ahead that were followed and not taken back: the time right after each, and by how much it was ahead.
+    steps: VecDeque<(Timestamp, Duration)>,
+    /// The clock was behind what the store knows when the daemon started, until the zero is this.
+    behind: Option<i64>,
     /// What is on disk.
     kept: Option<Reckoning>,
 }
@@ -76,28 +88,56 @@ impl Time {
                 held.ahead = span;
                 return Found::Nothing;
             }
-            self.believe(actual);
+            self.believe(actual, now.mono);
             return Found::TakenBack;
         }
         let limit = self.furthest.max(zero).saturating_add(STEP_MAX_MS);
-        if actual > limit && !self.behind {
+        if actual > limit && self.behind.is_none() {
             self.held = Some(Disbelief { since: self.at(now.mono), ahead: span });
             return Found::Ahead(span);
         }
-        self.believe(actual);
+        self.believe(actual, now.mono);
         if step < -STEP_MAX_MS {
             Found::Back(span)
         } else if step > STEP_MAX_MS {
-            self.behind = false;
             Found::PutRight(span)
         } else {
             Found::Nothing
         }
     }
 
-    fn believe(&mut self, zero: i64) {
+    fn believe(&mut self, zero: i64, mono: Duration) {
+        let step = zero.saturating_sub(self.zero.unwrap_or(zero));
         (self.zero, self.held) = (Some(zero), None);
         self.furthest = self.furthest.max(zero);
+        self.behind = self.behind.filter(|right| zero < *right);
+        let span = Duration::from_millis(step.unsigned_abs());
+        if step >= STEP_MIN_MS {
+            self.steps.push_back((self.at(mono), span));
+            if self.steps.len() > STEPS_KEPT {
+                self.steps.pop_front();
+            }
+        } else if step <= -STEP_MIN_MS {
+            self.take_back(span);
+        }
+    }
+
+    /// A step back undoes what was ahead, as far as it goes.
+    fn take_back(&mut self, mut span: Duration) {
+        while let Some((to, by)) = self.steps.back_mut() {
+            if *by > span {
+                (*to, *by) = (to.minus(span), *by - span);
+                return;
+            }
+            span -= *by;
+            self.steps.pop_back();
+        }
+    }
+
+    /// When a wait of this length is over whose end is kept as a time of the wall clock. One that began before a step ahead
+    /// goes on for as long as if there had been none; one that began after it, and so ends later, is not concerned.
+    pub(super) fn over(&self, end: Timestamp, length: Duration) -> Timestamp {
+        self.steps.iter().fold(end, |end, (to, by)| end.plus(*by).min(end.max(to.plus(length))))
     }
 
     fn at(&self, mono: Duration) -> Timestamp {
@@ -105,17 +145,21 @@ impl Time {
     }
 
     /// What has to be written, if anything has.
-    fn unkept(&mut self) -> Option<Reckoning> {
+    fn unkept(&mut self, mono: Duration) -> Option<Reckoning> {
         let zero = self.zero.filter(|_| self.boot != 0)?;
-        let now = Reckoning { boot: self.boot, zero: Timestamp::from_millis(zero), held: self.held.is_some() };
+        let seen = Some(Hour::of(self.at(mono)));
+        let (boot, held) = (self.boot, self.held.is_some());
         let holds = |kept: &Reckoning| {
-            (kept.boot, kept.held) == (now.boot, now.held) && (kept.zero.millis() - zero).abs() <= KEPT_WITHIN_MS
+            (kept.boot, kept.held, kept.seen) == (boot, held, seen)
+                && (kept.zero.millis() - zero).abs() <= KEPT_WITHIN_MS
+                && self.steps == kept.steps
         };
         if self.kept.as_ref().is_some_and(holds) {
             return None;
         }
-        self.kept = Some(now);
-        self.kept
+        let (zero, steps) = (Timestamp::from_millis(zero), self.steps.iter().copied().collect());
+        self.kept = Some(Reckoning { boot, zero, held, seen, steps });
+        self.kept.clone()
     }
 }
 
@@ -126,16 +170,22 @@ fn zero_of(now: Now) -> i64 {
 impl<S: Store> Core<S> {
     /// Takes up the time where the last life left it.
     pub(super) fn take_up_time(&mut self, boot: u64, kept: Option<Reckoning>, now: Now) {
-        let newest = self.ledger.last().map(|hour| hour.start());
-        let zero = match kept {
+        // What is booked may be booked to hours of a clock that was wrong; before it was written otherwise, nothing else is known.
+        let seen = kept.as_ref().and_then(|kept| kept.seen).or_else(|| self.ledger.last());
+        let newest = seen.map(|hour| hour.start());
+        let zero = match &kept {
             Some(kept) if kept.boot == boot && boot != 0 => Some(kept.zero.millis()),
             // How long the host was off nobody knows: at worst, no time at all.
             Some(kept) if kept.held => newest.map(|newest| zero_of(Now { wall: newest, ..now })),
             _ => None,
         };
-        let behind = newest.is_some_and(|newest| newest > now.wall.plus(STEP_MAX));
-        self.time = Time { boot, zero, furthest: zero.unwrap_or(i64::MIN), held: None, behind, kept };
-        if let (true, Some(newest)) = (behind, newest) {
+        let behind = newest.filter(|newest| *newest > now.wall.plus(STEP_MAX));
+        // Until it is as far as if the host had not been off at all.
+        let right = |newest: Timestamp| zero_of(Now { wall: newest.minus(STEP_MAX), ..now });
+        let furthest = zero.unwrap_or(i64::MIN);
+        let steps = kept.iter().flat_map(|kept| kept.steps.iter().copied()).collect();
+        self.time = Time { boot, zero, furthest, steps, held: None, behind: behind.map(right), kept };
+        if let Some(newest) = behind {
             warn!(clock = %now.wall, %newest, "the clock is behind what the store knows: deadlines wait until it is put right");
         }
         // What fell due before this start fell due by this time.
@@ -156,22 +206,24 @@ impl<S: Store> Core<S> {
             Found::Back(by) => warn!(%clock, "the clock stepped back by {by:?}: deadlines wait for its time"),
             Found::PutRight(by) => info!(%clock, "the clock was behind, and is put right by {by:?}"),
         }
-        if found != Found::Nothing {
-            self.clock_stepped();
+        match found {
+            Found::Nothing => {}
+            Found::Back(_) => self.clock_stepped(Stepped::Back),
+            _ => self.clock_stepped(Stepped::Perhaps),
         }
-        self.keep_time();
+        self.keep_time(now);
         Now { wall: self.time.at(now.mono), mono: now.mono }
     }
 
-    fn keep_time(&mut self) {
-        if let Some(reckoning) = self.time.unkept() {
+    fn keep_time(&mut self, now: Now) {
+        if let Some(reckoning) = self.time.unkept(now.mono) {
             self.commit(Batch { changes: vec![Change::Reckoning(reckoning)], ..Batch::default() });
         }
     }
 
     /// Waits may be longer than they can be, and what is armed is armed for the wrong instant.
-    pub(super) fn clock_stepped(&mut self) {
-        self.routes.iter_mut().for_each(|route| route.stepped = true);
+    pub(super) fn clock_stepped(&mut self, how: Stepped) {
+        self.routes.iter_mut().for_each(|route| route.stepped = route.stepped.max(Some(how)));
         self.dirty.extend(0..self.routes.len());
     }
 
@@ -186,9 +238,9 @@ impl<S: Store> Core<S> {
             return Err(Refusal::conflict("deadlines go by the clock: there is nothing to accept"));
         };
         let ahead = i64::try_from(held.ahead.as_millis()).unwrap_or(i64::MAX);
-        self.time.believe(zero_of(now).saturating_add(ahead));
-        self.clock_stepped();
-        self.keep_time();
+        self.time.believe(zero_of(now).saturating_add(ahead), now.mono);
+        self.clock_stepped(Stepped::Perhaps);
+        self.keep_time(now);
         info!("the clock is accepted, {:?} ahead: deadlines go by it", held.ahead);
         Ok(held)
     }

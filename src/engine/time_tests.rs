@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::core::{Input, Settings};
 use super::handle::*;
-use super::tests::{Rig, SECOND, draft, policies, start};
+use super::tests::{Rig, SECOND, draft, identity, policies, start};
 use super::time::STEP_MAX;
 use crate::clock::Now;
 use crate::model::*;
@@ -180,4 +180,94 @@ fn a_step_ahead_does_not_make_moot_what_falls_due_later() {
     let mut rig = Rig::in_boot(BOOTS[0], rig.core.store, &snapshot, policies, settings(), now);
     rig.pass(SECOND * 600);
     assert_eq!(rig.out.len(), 1, "it fell due while somebody watched");
+}
+
+#[test]
+fn no_step_ahead_ends_a_settle_window_and_no_restart_after_it() {
+    let mut rig = lives(MemoryStore::default(), BOOTS[0], start());
+    rig.register(draft("m", "otp"));
+    step(&mut rig, true, DAY);
+    rig.pass(SECOND * 600);
+    rig.answer(Answer::Revoked);
+    rig.pass(SECOND * 4);
+    accept(&mut rig).unwrap();
+    step(&mut rig, true, STEP_MAX);
+    let mut rig = dies(rig, BOOTS[0], SECOND, STEP_MAX);
+    rig.pass(SECOND * 5 - SECOND / 1000);
+    assert_eq!(rig.outcome("m"), None, "it has not waited for ten seconds");
+    rig.pass(SECOND / 1000);
+    assert_eq!(rig.outcome("m"), Some(Outcome::Revoked));
+    // What begins after the steps is not concerned, nor after they are taken back.
+    for n in ["after", "taken-back"] {
+        rig.register(draft(n, "otp"));
+        rig.pass(SECOND * 600);
+        rig.answer(Answer::Revoked);
+        rig.pass(SECOND * 10);
+        assert_eq!(rig.outcome(n), Some(Outcome::Revoked), "{n}");
+        step(&mut rig, false, DAY);
+    }
+}
+
+#[test]
+fn an_accepted_step_makes_nothing_old_that_is_kept_for_a_while() {
+    let mut rig = Rig::new();
+    rig.register(draft("withdrawn", "otp"));
+    rig.ask(|reply| Command::Act(identity("withdrawn"), Verb::Withdraw, reply)).try_recv().unwrap().unwrap();
+    rig.evidence("early", EvidenceKind::Delivered);
+    step(&mut rig, true, DAY * 2);
+    accept(&mut rig).unwrap();
+    rig.pass(SECOND);
+    rig.evidence("another", EvidenceKind::Delivered);
+    rig.register(draft("withdrawn", "otp"));
+    rig.register(draft("early", "otp"));
+    assert_eq!(rig.outcome("withdrawn"), Some(Outcome::Withdrawn), "a late registration does not bring it back");
+    assert_eq!(rig.outcome("early"), Some(Outcome::Delivered));
+    rig.pass(DAY - SECOND * 2);
+    rig.get("withdrawn");
+    rig.pass(SECOND * 2);
+    assert!(rig.core.get(&identity("withdrawn")).is_err(), "but it is not kept for longer");
+}
+
+#[test]
+fn after_a_step_back_an_sms_waits_for_the_end_of_this_night_and_no_later_one() {
+    let [from, to] = [22, 8].map(|hour| jiff::civil::time(hour, 0, 0, 0));
+    let hours = QuietHours { from, to, zone: jiff::tz::TimeZone::UTC };
+    let policy = Policy { not_between: Some(hours), ..Policy::new(Rule::Ttl(SECOND * 60)) };
+    let policies: Policies = [(UseCase::new("otp").unwrap(), policy)].into_iter().collect();
+    let now = Now { wall: Timestamp::parse("2026-05-02T23:00:00Z").unwrap(), ..start() };
+    let mut rig = Rig::open(MemoryStore::default(), policies, Settings::default(), now);
+    rig.register(draft("m", "otp"));
+    rig.pass(SECOND * 60);
+    rig.answer(Answer::Revoked);
+    rig.pass(HOUR);
+    step(&mut rig, false, DAY);
+    rig.pass(HOUR * 8 - SECOND * 90);
+    assert_eq!(rig.outcome("m"), None);
+    rig.pass(SECOND * 60);
+    assert_eq!(rig.outcome("m"), Some(Outcome::Revoked), "at eight, on the day that it is");
+}
+
+#[test]
+fn small_steps_put_a_clock_right_as_well_as_one_that_is_not() {
+    let mut rig = lives(MemoryStore::default(), BOOTS[0], start());
+    rig.register(draft("m", "promo"));
+    let behind = Now { wall: start().wall.minus(SECOND * 900), mono: SECOND };
+    let mut rig = lives(rig.core.store, BOOTS[1], behind);
+    for _ in 0..3 {
+        step(&mut rig, true, STEP_MAX);
+    }
+    assert_eq!(rig.core.disbelief(), None);
+    step(&mut rig, true, DAY);
+    assert!(rig.core.disbelief().is_some(), "it was right, and is not any more");
+}
+
+#[test]
+fn a_wrong_clock_that_was_put_right_is_no_measure_for_the_next_start() {
+    let tomorrow = Now { wall: start().wall.plus(DAY), ..start() };
+    let mut rig = lives(MemoryStore::default(), BOOTS[0], tomorrow);
+    rig.register(draft("m", "promo"));
+    step(&mut rig, false, DAY);
+    let mut rig = dies(rig, BOOTS[1], SECOND, Duration::ZERO);
+    step(&mut rig, true, DAY);
+    assert!(rig.core.disbelief().is_some(), "what was booked for tomorrow does not make that today");
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::plan::Plan;
 use crate::engine::{
-    Books, Described, Draft, Evidence, EvidenceEffect, Filter, Handle, Outcomes, Refusal, Registered, Status, Verb,
-    Which,
+    Books, Described, Draft, Evidence, EvidenceEffect, Filter, Handle, Outcomes, Refusal, Registered,
+    Said as Subscribed, Status, Verb, Which,
 };
 use crate::model::{AgentId, Agents, Identity, Recall, Selector};
 use crate::store::Cursor;
@@ -20,6 +20,7 @@ pub(super) const BOOKS: Duration = Duration::from_secs(7 * 24 * 3600);
 pub(super) enum Request {
     Register(Vec<Draft>),
     Tell(Evidence),
+    Subscribe(Subscribed),
     Do(Identity, Verb),
     Hold(Selector),
     Release(Selector),
@@ -49,6 +50,8 @@ pub(super) enum Request {
 pub(super) enum Said {
     Registered(Vec<Result<Registered, Refusal>>),
     Learnt(Vec<EvidenceEffect>),
+    /// Of a subscription.
+    Heard(EvidenceEffect),
     Done,
     Held,
     Released,
@@ -101,6 +104,7 @@ fn ask(request: Request, handle: Handle, plan: &Plan) -> Answering {
     match request {
         Request::Register(drafts) => Box::pin(async move { handle.register(drafts).await.map(Said::Registered) }),
         Request::Tell(evidence) => Box::pin(async move { handle.evidence(vec![evidence]).await.map(Said::Learnt) }),
+        Request::Subscribe(said) => Box::pin(async move { handle.subscription(said).await.map(Said::Heard) }),
         Request::Do(identity, verb) => Box::pin(async move { handle.act(identity, verb).await.map(|_| Said::Done) }),
         Request::Hold(of) => Box::pin(async move { handle.hold(of, None).await.map(|_| Said::Held) }),
         Request::Release(of) => Box::pin(async move { handle.release(Which::Of(of)).await.map(|_| Said::Released) }),

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::plan::{Odds, Weather};
+use crate::dice::Dice;
 use crate::engine::{Evidence, EvidenceKind};
 use crate::model::{AgentId, Answer, Called, Identity, Phone};
 use crate::platform::Order;
-use crate::dice::Dice;
 
 /// How long a request is waited for.
 const TIMEOUT: Duration = Duration::from_secs(30);

@@ -10,9 +10,9 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::tunings::{self, Scope, USE_CASES, use_case};
+use crate::dice::Dice;
 use crate::engine::{Draft, EvidenceKind, OnConflict, Own, Scale, Tuning, Verb};
 use crate::model::{AgentId, Identity, MessageId, Phone, Region, Selector, Timestamp, deadline::human};
-use crate::dice::Dice;
 
 /// Everything about one run.
 #[derive(Clone, Debug)]
@@ -67,14 +67,17 @@ pub(super) enum Act {
     Hold(Selector),
     Release(Selector),
     Recall(Selector),
+    /// A user wants no promotions of an agent any more, or wants them again.
+    Subscription(AgentId, Phone, bool),
     /// Another configuration, by a reload.
     Reload(usize),
     /// An agent, or somebody for all of them, takes note of what was read.
     Acknowledge(Option<AgentId>),
-    /// The daemon dies in the next round that does something outside, after so many of those, and comes back.
+    /// The daemon dies and comes back; or its host does, which counts its time anew then.
     Crash {
-        errands: usize,
+        at: Point,
         down: Duration,
+        host: bool,
     },
     /// It is stopped in order (or in a hurry: without waiting for what is out) and started, maybe with another configuration.
     Restart {
@@ -99,6 +102,15 @@ pub(super) enum Act {
     Suspend(Duration),
     /// Somebody looks at everything there is to see.
     Look,
+}
+
+/// Where it hurts to die.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Point {
+    /// In the next round that does something outside, after so many of those things; or some seconds later, if there is none.
+    Errand(usize),
+    /// Behind the next round that writes something: whoever is answered is, and the disk has nothing yet.
+    Write,
 }
 
 /// What is wrong with a disk.
@@ -186,7 +198,7 @@ impl Swarm {
             acts.push((at, Act::Send((n..n + many).map(|n| self.draft(n, at)).collect())));
             n += many;
         }
-        for kind in 0..14_u8 {
+        for kind in 0..15_u8 {
             if calm && (4..13).contains(&kind) || self.rng.bool() {
                 continue;
             }
@@ -195,7 +207,49 @@ impl Swarm {
                 acts.push((at, self.act(kind, at)));
             }
         }
+        if !calm && self.rng.u8(0..5) == 0 {
+            acts.extend(self.doubt());
+        }
         acts
+    }
+
+    /// What seldom comes together by itself: a crash while DELETEs are out that do their work unheard, and then everything
+    /// that moves their messages away from where it is written that they may have left.
+    fn doubt(&mut self) -> Vec<(Duration, Act)> {
+        let (begin, first, many) = (self.at(), self.messages, self.rng.usize(1..5));
+        let tag: Box<str> = TAGS[0].into();
+        let drafts: Vec<Draft> = (first..first + many)
+            .map(|n| {
+                let own = Some(Own::Ttl(Duration::from_millis(self.rng.u64(3_200..6_000))));
+                Draft { own, send_time: None, tags: vec![tag.clone()], ..self.draft(n, begin) }
+            })
+            .collect();
+        let later = |draft: &Draft| Draft { own: Some(Own::Ttl(Duration::from_secs(60))), ..draft.clone() };
+        let again = drafts.iter().map(later).collect();
+        let hold = match self.rng.bool() {
+            true => Selector { tag: Some(tag), ..Selector::default() },
+            false => Selector { use_case: Some(drafts[0].use_case.clone()), ..Selector::default() },
+        };
+        let timeout = Act::Weather(Weather::Timeout { done: true }, None, Duration::from_secs(40));
+        let (crash, restart) = (Point::Errand(usize::MAX), Duration::from_millis(self.rng.u64(1..2_000)));
+        let mut acts = vec![
+            (0, timeout),
+            (0, Act::Send(drafts)),
+            (7_000, Act::Hold(hold.clone())),
+            (8_000, Act::Crash { at: crash, down: restart, host: self.rng.u8(0..4) == 0 }),
+            (self.rng.u64(41_000..80_000), Act::Release(hold)),
+        ];
+        let sometimes = [
+            Act::Again(again),
+            Act::Restart { hasty: false, down: restart, tuning: None },
+            Act::Clock { by: -60_000, told: true },
+        ];
+        for act in sometimes {
+            if self.rng.bool() {
+                acts.push((self.rng.u64(16_000..40_000), act));
+            }
+        }
+        acts.into_iter().map(|(after, act)| (begin + Duration::from_millis(after), act)).collect()
     }
 
     fn act(&mut self, kind: u8, at: Duration) -> Act {
@@ -227,6 +281,10 @@ impl Swarm {
                 Act::Clock { by: if self.rng.bool() { by } else { -by }, told: self.rng.u8(0..8) > 0 }
             }
             12 => Act::Suspend(self.span_of(&[1, 60, 3600, 20_000])),
+            13 => {
+                let n = self.rng.usize(0..self.messages);
+                Act::Subscription(agent(n % self.agents), phone(n), self.rng.u8(0..3) > 0)
+            }
             _ => {
                 let kind = match self.rng.u8(0..4) {
                     0 => EvidenceKind::Delivered,
@@ -243,7 +301,8 @@ impl Swarm {
     fn crash(&mut self) -> Act {
         let down = self.span_of(&[0, 1, 5, 60, 900]);
         if self.rng.u8(0..3) > 0 {
-            return Act::Crash { errands: self.rng.usize(0..5), down };
+            let at = if self.rng.bool() { Point::Write } else { Point::Errand(self.rng.usize(0..5)) };
+            return Act::Crash { at, down, host: self.rng.u8(0..4) == 0 };
         }
         let tuning = (self.rng.u8(0..3) > 0).then(|| self.rng.usize(0..4));
         Act::Restart { hasty: self.rng.u8(0..3) == 0, down, tuning }
@@ -379,10 +438,16 @@ impl fmt::Display for Act {
             Self::Hold(of) => write!(f, "hold {of}"),
             Self::Release(of) => write!(f, "release {of}"),
             Self::Recall(of) => write!(f, "recall {of}"),
+            Self::Subscription(agent, _, ended) => {
+                write!(f, "a user {} {agent}", if *ended { "unsubscribes from" } else { "subscribes to" })
+            }
             Self::Reload(n) => write!(f, "reload configuration {n}"),
             Self::Acknowledge(Some(agent)) => write!(f, "{agent} acknowledges what it read"),
             Self::Acknowledge(None) => f.write_str("everything read is acknowledged"),
-            Self::Crash { errands, down } => write!(f, "crash after {errands} errands, down {}", human(*down)),
+            Self::Crash { at, down, host } => {
+                let who = if *host { "the host dies" } else { "crash" };
+                write!(f, "{who} at {at:?}, down {}", human(*down))
+            }
             Self::Restart { hasty, down, tuning } => {
                 write!(f, "{} restart, down {}", if *hasty { "hasty" } else { "orderly" }, human(*down))?;
                 tuning.iter().try_for_each(|n| write!(f, ", with configuration {n}"))

@@ -9,14 +9,12 @@ use super::asked::{Asked, Request, Said};
 use super::daemon::Daemon;
 use super::disk::SimulatedStore;
 use super::oracle::{Clock, Moment, Oracle};
+use super::plan::Point;
 use super::world::{Happening, World};
 use super::{Broken, Plant};
 use crate::clock::Now;
 use crate::engine::{Doors, Draft, Drive, Effect, Refusal, RefusalKind, Verb};
 use crate::store::{StoreError, Ticket};
-
-/// The host is not started anew.
-const BOOT: u64 = 1;
 
 impl World<'_> {
     /// Asks the daemon for something.
@@ -48,7 +46,7 @@ impl World<'_> {
         let mut rng = self.draw("again");
         let again = match &request {
             // The platform does not give up for a week.
-            Request::Tell(_) => tries != u32::MAX,
+            Request::Tell(_) | Request::Subscribe(_) => tries != u32::MAX,
             Request::Register(_) => tries < 8 && rng.u8(0..10) > 0,
             Request::Release(_) => self.healed,
             Request::Read { reader, .. } => {
@@ -68,8 +66,11 @@ impl World<'_> {
     /// Lets the daemon take in what waits, and runs its errands.
     pub(super) fn round(&mut self) -> Result<(), Broken> {
         let now = self.daemon_now();
+        if self.daemon.is_none() {
+            return Ok(());
+        }
+        self.looks_at_clock();
         let Some(daemon) = &mut self.daemon else { return Ok(()) };
-        self.clock.see(self.epoch);
         if daemon.stopping.is_some() {
             daemon.drive.come_back(now);
             self.look_at_disk()?;
@@ -85,6 +86,7 @@ impl World<'_> {
                 && (!asked.look() || asked.answer.as_ref().is_some_and(Result::is_ok))
             {
                 self.clock.accept(self.epoch);
+                self.oracle.clock_stepped(self.now.mono);
             }
             if let Request::Reload(n) = asked.request
                 && (!asked.look() || asked.answer.as_ref().is_some_and(Result::is_ok))
@@ -98,16 +100,22 @@ impl World<'_> {
         if errands.iter().any(outside) {
             self.circles = (self.now.mono, 0);
         }
-        let doomed = self.doomed.take_if(|_| errands.iter().any(outside));
-        let allowed = doomed.map_or(usize::MAX, |(errands, _)| errands);
+        let busy = errands.iter().any(outside);
+        let doomed = self.doomed.take_if(|(at, ..)| busy && matches!(at, Point::Errand(_)));
+        let allowed = if let Some((Point::Errand(errands), ..)) = doomed { errands } else { usize::MAX };
         for errand in errands.into_iter().take(allowed) {
             self.run_errand(errand)?;
         }
-        if let Some((_, down)) = doomed {
-            return self.crash(down);
+        if let Some((_, down, host)) = doomed {
+            return self.crash(down, host);
         }
         self.flush_if_needed();
-        self.look_at_answers()
+        self.look_at_answers()?;
+        let writes = self.disk.borrow().waiting() > 0;
+        match self.doomed.take_if(|(at, ..)| writes && *at == Point::Write) {
+            Some((_, down, host)) => self.crash(down, host),
+            None => Ok(()),
+        }
     }
 
     fn run_errand(&mut self, errand: Effect) -> Result<(), Broken> {
@@ -279,9 +287,14 @@ impl World<'_> {
         self.flush_if_needed();
     }
 
-    /// It dies, here and now.
-    pub(super) fn crash(&mut self, down: Duration) -> Result<(), Broken> {
+    /// It dies, here and now; or its host does.
+    pub(super) fn crash(&mut self, down: Duration, host: bool) -> Result<(), Broken> {
         let Some(daemon) = self.daemon.take() else { return Ok(()) };
+        if host {
+            // Both clocks are read in whole milliseconds.
+            let whole = self.now.mono.subsec_nanos() / 1_000_000 * 1_000_000;
+            self.boot = (self.boot.0 + 1, Duration::new(self.now.mono.as_secs(), whole));
+        }
         let waiting = self.disk.borrow().waiting();
         let survive = self.draw("survive").usize(0..=waiting);
         self.say(|| format!("the daemon dies; of {waiting} batches {survive} reach the disk"));
@@ -343,11 +356,13 @@ impl World<'_> {
             let (handle, teller) = (doors.handle(), doors.teller());
             let (store, random) = (SimulatedStore(Rc::clone(&self.disk)), self.dice.rng("daemon", "", self.run));
             let (tuning, scale) = (self.plan.tunings[n].clone(), self.plan.scale);
+            if snapshot.reckoning.as_ref().is_some_and(|kept| kept.boot != self.boot.0) {
+                // How long it was off nobody knows.
+                self.oracle.clock_stepped(self.now.mono);
+            }
             let Ok(mut drive) = Drive::new(doors, store, &snapshot, tuning, scale, random, now.wall) else { continue };
-            let newest = snapshot.ledger.last().map(|hour| hour.start());
-            let kept = snapshot.reckoning.map(|kept| kept.zero);
-            self.clock = Clock::start(kept, newest, now.wall);
-            drive.take_up_time(BOOT, snapshot.reckoning, now);
+            self.clock = Clock::start(snapshot.reckoning.as_ref(), self.boot, self.now);
+            drive.take_up_time(self.boot.0, snapshot.reckoning.clone(), now);
             self.say(|| format!("the daemon starts with configuration {n}"));
             self.tuning = n;
             self.oracle.started(n);

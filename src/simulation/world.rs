@@ -13,13 +13,13 @@ use super::daemon::Daemon;
 use super::disk::Disk;
 use super::network::{Coming, Network};
 use super::oracle::{Clock, Counted, Moment, Oracle};
-use super::plan::{Act, Plan, Trouble};
+use super::plan::{Act, Plan, Point, Trouble};
 use super::{Broken, Plant, Tally, broken};
 use crate::clock::Now;
-use crate::engine::Evidence;
+use crate::dice::Dice;
+use crate::engine::{Evidence, Said as Subscribed};
 use crate::model::{AgentId, Answer, Called, Identity, Timestamp, deadline::human};
 use crate::platform::Order;
-use crate::dice::Dice;
 use crate::store::{Cursor, Ticket};
 
 /// Timers that ring within an hour without anything coming of it: more is a daemon that runs in circles. What rests or can't be
@@ -76,7 +76,10 @@ pub(super) struct World<'a> {
     pub(super) readers: Vec<(Option<AgentId>, Cursor)>,
     pub(super) flushing: bool,
     pub(super) slow_disk: bool,
-    pub(super) doomed: Option<(usize, Duration)>,
+    /// Where it is to die, for how long, and whether with its host.
+    pub(super) doomed: Option<(Point, Duration, bool)>,
+    /// Which start of the host this is, and when it was.
+    pub(super) boot: (u64, Duration),
     pub(super) nudged: bool,
     /// How long it is to be down after the stop under way, and with which configuration it comes back.
     pub(super) stop: (Duration, Option<usize>),
@@ -121,6 +124,7 @@ impl<'a> World<'a> {
             flushing: false,
             slow_disk: false,
             doomed: None,
+            boot: (1, Duration::ZERO),
             nudged: false,
             stop: (Duration::ZERO, None),
             circles: (Duration::ZERO, 0),
@@ -212,9 +216,11 @@ impl<'a> World<'a> {
         self.now = Now { wall: self.epoch.plus(mono), mono };
     }
 
-    fn clock_steps(&mut self) {
-        self.move_to(self.now.mono);
-        self.oracle.clock_stepped(self.now.mono);
+    /// The daemon looks at the clock.
+    pub(super) fn looks_at_clock(&mut self) {
+        if self.clock.see(self.epoch) {
+            self.oracle.clock_stepped(self.now.mono);
+        }
     }
 
     pub(super) fn moment(&self) -> Moment {
@@ -259,14 +265,14 @@ impl<'a> World<'a> {
         if self.plant == Some(Plant::LostTimer) && !self.healed && lost {
             return Ok(());
         }
-        self.clock.see(self.epoch);
         daemon.drive.wake(route, now);
+        self.looks_at_clock();
         self.round()
     }
 
     pub(super) fn daemon_now(&self) -> Now {
         let ahead = if self.plant == Some(Plant::FastClock) { 120 } else { 0 };
-        Now { wall: self.now.wall.plus(Duration::from_secs(ahead)), ..self.now }
+        Now { wall: self.now.wall.plus(Duration::from_secs(ahead)), mono: self.now.mono - self.boot.1 }
     }
 
     fn happens(&mut self, happening: Happening) -> Result<(), Broken> {
@@ -348,8 +354,8 @@ impl<'a> World<'a> {
                 }
             }
             Happening::Dies(run) => {
-                if let Some((_, down)) = self.doomed.take_if(|_| run == self.run) {
-                    self.crash(down)?;
+                if let Some((_, down, host)) = self.doomed.take_if(|_| run == self.run) {
+                    self.crash(down, host)?;
                 }
             }
             Happening::Starts(tuning) => return self.starts(tuning),
@@ -381,6 +387,10 @@ impl<'a> World<'a> {
                 self.ask(Request::Tell(evidence), 0);
             }
             Act::Do(identity, verb) => self.ask(Request::Do(identity.clone(), *verb), 0),
+            Act::Subscription(agent, phone, ended) => {
+                let said = Subscribed { agent: agent.clone(), phone: *phone, ended: *ended, at: Some(self.now.wall) };
+                self.ask(Request::Subscribe(said), 0);
+            }
             Act::Hold(of) => self.ask(Request::Hold(of.clone()), 0),
             Act::Release(of) => self.ask(Request::Release(of.clone()), 0),
             Act::Recall(of) => self.ask(Request::Recall(of.clone()), 0),
@@ -395,8 +405,8 @@ impl<'a> World<'a> {
                     self.ask(Request::Acknowledge(agent, cursor), 0);
                 }
             }
-            Act::Crash { errands, down } => {
-                self.doomed = Some((*errands, *down));
+            Act::Crash { at, down, host } => {
+                self.doomed = Some((*at, *down, *host));
                 self.at(self.now.mono + Duration::from_secs(5), Happening::Dies(self.run));
             }
             Act::Restart { hasty, down, tuning } => {
@@ -419,7 +429,7 @@ impl<'a> World<'a> {
                 self.round()?;
                 let span = Duration::from_millis(by.unsigned_abs());
                 self.epoch = if *by < 0 { self.epoch.minus(span) } else { self.epoch.plus(span) };
-                self.clock_steps();
+                self.move_to(self.now.mono);
                 if *told {
                     self.soon(Happening::ClockNotice);
                 }

@@ -4,6 +4,8 @@
 //! into memory as the same bytes, and are decoded only when somebody reads them. A replayed journal gives exactly these
 //! values again, so that one function applies what is new and what is recovered.
 
+use std::time::Duration;
+
 use minicbor::{Decode, Encode, Encoder};
 
 use super::codec::{self, StoredEarly, StoredHold, StoredLane, StoredRecall, StoredSubscription, corrupt};
@@ -88,7 +90,7 @@ pub(super) enum StoredChange<'a> {
     #[n(22)]
     ContinueLog(#[n(0)] u64, #[n(1)] u64),
     #[n(23)]
-    Reckoning(#[n(0)] u64, #[n(1)] i64, #[n(2)] bool),
+    Reckoning(#[n(0)] u64, #[n(1)] i64, #[n(2)] bool, #[n(3)] Option<u32>, #[n(4)] Option<Vec<(i64, u64)>>),
 }
 
 impl From<Change> for Logged {
@@ -151,7 +153,10 @@ impl Logged {
             Self::HoldGone(id) => StoredChange::HoldGone(*id),
             Self::Recall(recall) => StoredChange::Recall(recall.id, StoredRecall::of(recall)),
             Self::RecallGone(id) => StoredChange::RecallGone(*id),
-            Self::Reckoning(Reckoning { boot, zero, held }) => StoredChange::Reckoning(*boot, zero.millis(), *held),
+            Self::Reckoning(Reckoning { boot, zero, held, seen, steps }) => {
+                let steps = steps.iter().map(|(to, by)| (to.millis(), codec::millis(*by))).collect();
+                StoredChange::Reckoning(*boot, zero.millis(), *held, seen.map(|hour| hour.0), Some(steps))
+            }
         }
     }
 }
@@ -194,8 +199,11 @@ impl TryFrom<StoredChange<'_>> for Logged {
             StoredChange::HoldGone(id) => Self::HoldGone(id),
             StoredChange::Recall(id, recall) => Self::Recall(Box::new(recall.read(id)?)),
             StoredChange::RecallGone(id) => Self::RecallGone(id),
-            StoredChange::Reckoning(boot, zero, held) => {
-                Self::Reckoning(Reckoning { boot, zero: Timestamp::from_millis(zero), held })
+            StoredChange::Reckoning(boot, zero, held, seen, steps) => {
+                let step = |(to, by)| (Timestamp::from_millis(to), Duration::from_millis(by));
+                let (zero, seen) = (Timestamp::from_millis(zero), seen.map(Hour));
+                let steps = steps.unwrap_or_default().into_iter().map(step).collect();
+                Self::Reckoning(Reckoning { boot, zero, held, seen, steps })
             }
         })
     }

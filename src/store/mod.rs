@@ -28,6 +28,8 @@ mod young;
 pub use disk::{Options as StoreOptions, SledStore};
 pub use tree::QUIET;
 
+use std::time::Duration;
+
 use crate::model::ledger::{Counts, Hour, Ledger};
 use crate::model::{
     AgentId, Hold, Identity, LaneId, LaneSpec, Outcome, Phone, Place, Position, Queue, Recall, Record, Subscription,
@@ -135,7 +137,7 @@ pub enum Change {
 }
 
 /// How the time that is gone by follows from the clock that never steps.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reckoning {
     /// Which start of the host that clock counts from.
     pub boot: u64,
@@ -143,6 +145,10 @@ pub struct Reckoning {
     pub zero: Timestamp,
     /// The wall clock says otherwise, and is not believed.
     pub held: bool,
+    /// The last hour in which anything happened, by that time. Older versions did not write it.
+    pub seen: Option<Hour>,
+    /// The last steps ahead that were followed: the time right after each, and by how much it was ahead.
+    pub steps: Vec<(Timestamp, Duration)>,
 }
 
 /// Evidence that came before its message. At most one is kept per message: the strongest.
@@ -191,7 +197,7 @@ pub struct Entry {
     /// The deadline that applied.
     pub deadline: Timestamp,
     /// How long after it was due the first DELETE left, if one did.
-    pub lateness: Option<std::time::Duration>,
+    pub lateness: Option<Duration>,
     /// Its grant at that time.
     pub grant: Option<crate::model::Grant>,
     /// The grant's id.

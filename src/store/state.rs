@@ -81,7 +81,7 @@ impl Facts {
             recalls: self.recalls.values().map(|recall| Recall::clone(recall)).collect(),
             counts: self.counts.iter().map(|((lane, queue), count)| (*lane, *queue, *count)).collect(),
             ledger: self.ledger.clone(),
-            reckoning: self.reckoning,
+            reckoning: self.reckoning.clone(),
         }
     }
 
@@ -96,7 +96,7 @@ impl Facts {
         let books = self.ledger.pages().map(|(hour, of, page)| Logged::Booked(hour, of.clone(), page.clone()));
         let holds = self.holds.values().cloned().map(Logged::Hold);
         let recalls = self.recalls.values().cloned().map(Logged::Recall);
-        let rules = holds.chain(recalls).chain(self.reckoning.map(Logged::Reckoning));
+        let rules = holds.chain(recalls).chain(self.reckoning.clone().map(Logged::Reckoning));
         let others: Vec<_> = lanes.chain(fences).chain(acked).chain(told).chain(rules).chain(books).collect();
         let head = StoredHead {
             store_id: self.store_id,
@@ -164,7 +164,7 @@ impl Facts {
                 self.recalls.insert(recall.id, recall.clone());
             }
             Logged::RecallGone(id) => drop(self.recalls.remove(id)),
-            Logged::Reckoning(reckoning) => self.reckoning = Some(*reckoning),
+            Logged::Reckoning(reckoning) => self.reckoning = Some(reckoning.clone()),
         }
     }
 

@@ -2,8 +2,11 @@
 //!
 //! Clocks are told by what the wall clock would have shown when the monotonic one began.
 
+use std::time::Duration;
+
 use crate::clock::Now;
 use crate::model::Timestamp;
+use crate::store::Reckoning;
 
 const STEP_MAX_MS: i64 = 300_000;
 
@@ -16,31 +19,40 @@ pub(in crate::simulation) struct Clock {
     furthest: i64,
     /// The wall clock is not gone by.
     pub held: bool,
-    /// It was behind what is on disk at the start: any step ahead puts it right.
-    behind: bool,
+    /// It was behind what is on disk at the start, until it shows this: any step ahead puts it right.
+    behind: Option<i64>,
 }
 
 impl Clock {
-    /// The daemon starts; `kept` is what was believed when it was last written down, `newest` an hour that was there.
-    pub(in crate::simulation) fn start(kept: Option<Timestamp>, newest: Option<Timestamp>, wall: Timestamp) -> Self {
-        let believed = kept.map(Timestamp::millis);
-        let behind = newest.is_some_and(|newest| newest.millis() > wall.millis() + STEP_MAX_MS);
+    /// The daemon starts, over what was written down last; `boot` says which start of the host this is, and when that was.
+    pub(in crate::simulation) fn start(kept: Option<&Reckoning>, boot: (u64, Duration), now: Now) -> Self {
+        let newest = kept.and_then(|kept| kept.seen).map(|hour| hour.start());
+        let epoch = |time: Timestamp, at: Duration| time.minus(at).millis();
+        let believed = match kept {
+            Some(kept) if kept.boot == boot.0 => Some(epoch(kept.zero, boot.1)),
+            // As if the host had not been off at all, rather than by a clock that was not believed before.
+            Some(kept) if kept.held => newest.map(|newest| epoch(newest, now.mono)),
+            _ => None,
+        };
+        let least = newest.map(|newest| newest.millis() - STEP_MAX_MS).filter(|least| *least > now.wall.millis());
+        let behind = least.map(|least| epoch(Timestamp::from_millis(least), now.mono));
         Self { believed, furthest: believed.unwrap_or(i64::MIN), held: false, behind }
     }
 
-    /// The daemon looks at the wall clock.
-    pub(in crate::simulation) fn see(&mut self, epoch: Timestamp) {
+    /// The daemon looks at the wall clock. True if the time to go by is another one for that.
+    pub(in crate::simulation) fn see(&mut self, epoch: Timestamp) -> bool {
+        let before = self.believed;
         let actual = epoch.millis();
         let ahead = actual - self.believed.unwrap_or(actual);
         let far = match self.held {
             true => ahead > STEP_MAX_MS,
-            false => !self.behind && self.believed.is_some() && actual > self.furthest + STEP_MAX_MS,
+            false => self.behind.is_none() && self.believed.is_some() && actual > self.furthest + STEP_MAX_MS,
         };
         self.held = far;
         if !far {
-            self.behind &= ahead <= STEP_MAX_MS;
             self.accept(epoch);
         }
+        before.is_some() && before != self.believed
     }
 
     /// Somebody says that it is right, or nobody doubts it.
@@ -48,6 +60,7 @@ impl Clock {
         self.held = false;
         self.believed = Some(epoch.millis());
         self.furthest = self.furthest.max(epoch.millis());
+        self.behind = self.behind.filter(|least| epoch.millis() < *least);
     }
 
     /// The time to go by.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Moment, Word};
 use crate::engine::{Draft, EvidenceKind, Own, Tuning};
-use crate::model::{Answer, Identity, Phone, QuietHours, Record, Rule, Timestamp, UseCase};
+use crate::model::{Answer, Identity, LaneId, Phone, QuietHours, Record, Rule, Timestamp, UseCase};
 use crate::simulation::tunings::ZONES;
 
 const DAY_MS: i64 = 24 * 3_600_000;
@@ -19,6 +19,7 @@ pub(super) struct Life {
     /// Since when it is registered as it is.
     pub since: Moment,
     pub use_case: UseCase,
+    pub lane: LaneId,
     pub tags: Vec<Box<str>>,
     pub send_time: Timestamp,
     pub own: Option<Timestamp>,
@@ -60,6 +61,7 @@ impl Life {
             registered_at: record.registered_at,
             since: begun,
             use_case: use_case.clone(),
+            lane: record.lane,
             tags: Vec::new(),
             send_time: record.send_time,
             own: None,
@@ -85,6 +87,7 @@ impl Life {
         }
         let changed = (&self.use_case, self.send_time, &self.tags) != (use_case, record.send_time, &record.tags);
         self.use_case = use_case.clone();
+        self.lane = record.lane;
         self.tags = record.tags.clone();
         self.send_time = record.send_time;
         self.own = record.deadline;

@@ -28,7 +28,7 @@ use super::plan::Plan;
 use super::{Broken, broken};
 use crate::clock::Now;
 use crate::engine::{Draft, Evidence, EvidenceEffect, Refusal, RefusalKind, Registered, Tuning, Verb};
-use crate::model::{AgentId, AppliesTo, Identity, LaneId, Record, State, Timestamp, UseCase};
+use crate::model::{AgentId, AppliesTo, Identity, LaneId, LaneSpec, Record, State, Timestamp, UseCase};
 use crate::store::memory::MemoryStore;
 use crate::store::{Change, Cursor, Entry};
 
@@ -98,7 +98,7 @@ pub(super) struct Oracle {
     words: Vec<Word>,
     lives: Vec<Life>,
     current: BTreeMap<Identity, usize>,
-    lanes: BTreeMap<LaneId, UseCase>,
+    lanes: BTreeMap<LaneId, LaneSpec>,
     log: Vec<Line>,
     /// Outcomes up to this one may be read.
     readable: Cursor,
@@ -144,13 +144,15 @@ impl Oracle {
         self.current.get(identity).copied()
     }
 
-    /// The clock stepped, or the machine slept.
+    /// The time to go by stepped.
     pub(super) fn clock_stepped(&mut self, mono: Duration) {
         self.clock_stepped = Some(mono);
     }
 
-    fn stepped_since(&self, then: Moment) -> bool {
-        self.clock_stepped.is_some_and(|at| at >= then.now.mono)
+    /// How long ago something was may not be known any more: there was a step of the clock since, and then a start of the daemon,
+    /// to which a crash may not have left it.
+    fn may_be_forgotten(&self, then: Moment, now: Moment) -> bool {
+        then.run != now.run && self.clock_stepped.is_some_and(|at| at >= then.now.mono)
     }
 
     pub(super) fn disk_fails(&mut self, fails: bool) {
@@ -194,6 +196,8 @@ impl Oracle {
     /// Something is answered.
     pub(super) fn said(&mut self, word: usize, answer: &Result<Said, Refusal>, at: Moment) -> Result<(), Broken> {
         let heard = match answer {
+            // It was no news, and so nothing is done.
+            Ok(Said::Heard(EvidenceEffect::Duplicate)) => Heard::Refused,
             Ok(_) => Heard::Done { early: false },
             Err(refusal) if refusal.kind == RefusalKind::Unavailable => Heard::Never,
             Err(_) => Heard::Refused,
@@ -264,7 +268,10 @@ impl Oracle {
             };
             broken!(wanted, "evidence is weighed", "{:?} of {id} is {effect:?}", told.kind);
         }
-        if is_delivery(&told.kind) && life.phone == told.phone && life.begun.round <= since.round {
+        // Of one round nobody knows the order, but by what is answered.
+        let after =
+            life.begun.round < since.round || life.begun.round == since.round && effect == EvidenceEffect::Applied;
+        if is_delivery(&told.kind) && life.phone == told.phone && after {
             self.none_left_since(&told.identity, word, "a delivered message is not revoked")?;
         }
         Ok(())
@@ -292,18 +299,20 @@ impl Oracle {
             .filter_map(|word| word.evidence())
             .any(|told| told.identity == life.identity && (told.phone != life.phone || !is_delivery(&told.kind)));
         let first = self.lives.iter().filter(|other| other.identity == life.identity).count() == 1;
-        let waited = life.begun.now.mono.saturating_sub(word.at.now.mono);
+        // What is told again is not kept for longer than what was told first, also where that was not answered.
+        let first_told = life.told_of(&self.words, is_delivery).map(|word| word.at.now.mono).min().unwrap_or_default();
+        let waited = life.begun.now.mono.saturating_sub(first_told.min(word.at.now.mono));
         first
             && !contradicted
             && others.len() <= max
             && waited + Duration::from_secs(1) < keep_for
-            && !self.stepped_since(word.at)
+            && !self.may_be_forgotten(word.at, life.begun)
     }
 
     /// The daemon has just written something.
     pub(super) fn wrote(&mut self, seen: &Seen, at: Moment) -> Result<(), Broken> {
         match &seen.change {
-            Change::Lane(id, spec) => drop(self.lanes.insert(*id, spec.use_case.clone())),
+            Change::Lane(id, spec) => drop(self.lanes.insert(*id, spec.clone())),
             Change::Put { record, .. } => match &seen.before {
                 Some(before) => self.changed(before, record, at)?,
                 None => self.began(record, at)?,
@@ -321,7 +330,7 @@ impl Oracle {
     }
 
     fn use_case(&self, record: &Record) -> Result<UseCase, Broken> {
-        self.lanes.get(&record.lane).cloned().ok_or_else(|| Broken {
+        self.lanes.get(&record.lane).map(|spec| spec.use_case.clone()).ok_or_else(|| Broken {
             promise: "the store's contract",
             words: format!(
                 "{} stands in lane {:?}, which was never described",
@@ -409,7 +418,7 @@ impl Oracle {
                 *heard = Heard::Never;
             }
         }
-        self.lanes = disk.lanes().iter().map(|(id, spec)| (*id, spec.use_case.clone())).collect();
+        self.lanes = disk.lanes().iter().map(|(id, spec)| (*id, spec.clone())).collect();
         let last = disk.snapshot().last_cursor;
         broken!(self.readable <= last, "no outcome is lost", "{} was told of, {last} is the last one", self.readable);
         self.readable = last;
@@ -436,7 +445,7 @@ impl Oracle {
             // Its end was not on disk yet.
             life.removed = false;
             self.current.insert(identity.clone(), n);
-            let Some(use_case) = self.lanes.get(&record.lane) else { continue };
+            let Some(use_case) = self.lanes.get(&record.lane).map(|spec| &spec.use_case) else { continue };
             if life.see(record, use_case) {
                 life.follows(life.rules_before.clone());
             }

@@ -2,7 +2,8 @@
 
 use super::life::Life;
 use super::{Broken, Heard, Oracle, Request, Word, broken};
-use crate::model::Selector;
+use crate::engine::Said as Subscribed;
+use crate::model::{Selector, TrafficType};
 
 fn matches(of: &Selector, life: &Life) -> bool {
     of.use_case.as_ref().is_none_or(|name| *name == life.use_case)
@@ -23,6 +24,12 @@ impl Word {
             Request::Hold(of) | Request::Release(of) => Some(of),
             _ => None,
         }
+    }
+
+    /// What a user said of an agent's promotions: this one, of this one's.
+    fn subscription(&self, life: &Life) -> Option<&Subscribed> {
+        let Request::Subscribe(said) = &self.request else { return None };
+        (said.agent == life.identity.agent && said.phone == life.phone).then_some(said)
     }
 
     fn recalls(&self) -> Option<&Selector> {
@@ -64,6 +71,22 @@ impl Oracle {
             broken!(!left || self.may_be_recalled(life), "what is held is not revoked", "{id} left under hold {of}");
         }
         Ok(())
+    }
+
+    /// It is a promotion, and its user surely wants none, and has said so before this round.
+    pub(super) fn is_unsubscribed(&self, life: &Life, round: u64) -> bool {
+        let promotion = self.lanes.get(&life.lane).is_some_and(|spec| spec.traffic_type == TrafficType::Promotion);
+        let said = || self.words.iter().filter_map(|word| Some((word, word.subscription(life)?)));
+        let ended = said().filter(|(word, said)| said.ended && word.is_done() && word.at.round < round);
+        promotion
+            && ended.map(|(word, _)| word.at.round).max().is_some_and(|since| {
+                !said().any(|(word, said)| !said.ended && word.may_be_done() && word.at.round >= since)
+            })
+    }
+
+    /// Its user may want no promotions.
+    pub(super) fn may_be_unsubscribed(&self, life: &Life) -> bool {
+        self.words.iter().any(|word| word.may_be_done() && word.subscription(life).is_some_and(|said| said.ended))
     }
 
     /// A recall may be about it.

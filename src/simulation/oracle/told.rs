@@ -66,7 +66,8 @@ impl Oracle {
                 self.no_grant_beside_delivered(number, entry)?;
             }
             (EntryKind::Amended, Some(_)) => {
-                broken!(self.may_be_recalled(life), "one outcome for each", "{id} is amended to what it was");
+                let taken_back = self.may_be_recalled(life) || self.may_be_unsubscribed(life);
+                broken!(taken_back, "one outcome for each", "{id} is amended to what it was");
             }
             (EntryKind::Granted, Some((was, grant))) => {
                 broken!(was == entry.outcome, "one outcome for each", "{id} was {was:?}, and is {:?}", entry.outcome);
@@ -136,10 +137,21 @@ impl Oracle {
 
     fn is_grant_founded(&self, life: &Life, entry: &Entry, at: Moment) -> Result<(), Broken> {
         let id = &entry.identity.message_id;
-        let Some(grant) = entry.grant else { return Ok(()) };
-        broken!(!self.shadow, "shadow mode grants nothing", "{id}");
-        broken!(!self.is_recalled(life, at.round), "what is recalled is granted no SMS", "{id} has {:?}", grant.state);
         let policy = self.tuning().policies.get(&life.use_case);
+        let Some(grant) = entry.grant else {
+            let owed = match (entry.outcome, policy.map(|policy| policy.on_unknown)) {
+                (Outcome::Revoked, Some(_)) => true,
+                (Outcome::Unknown | Outcome::Failed, Some(OnUnknown::Send | OnUnknown::Hold)) => true,
+                _ => false,
+            };
+            let may_be_none = self.shadow || self.may_be_recalled(life) || self.may_be_unsubscribed(life);
+            broken!(!owed || may_be_none, "no grant is lost", "{id} is {:?}, and has none", entry.outcome);
+            return Ok(());
+        };
+        broken!(!self.shadow, "shadow mode grants nothing", "{id}");
+        let unsubscribed = self.is_unsubscribed(life, at.round);
+        broken!(!unsubscribed, "who unsubscribed gets no SMS for a promotion", "{id} has {:?}", grant.state);
+        broken!(!self.is_recalled(life, at.round), "what is recalled is granted no SMS", "{id} has {:?}", grant.state);
         let allowed = match (entry.outcome, policy.map(|policy| policy.on_unknown)) {
             (Outcome::Revoked, _) => grant.state != GrantState::Held,
             (Outcome::Unknown | Outcome::Failed, Some(OnUnknown::Send)) => grant.state != GrantState::Held,
@@ -178,7 +190,7 @@ impl Oracle {
         let waited = at.now.mono.saturating_sub(first.now.mono) + Duration::from_millis(1);
         let (id, early) = (&entry.identity.message_id, entry.outcome == Outcome::Revoked && waited < window);
         broken!(
-            !early || self.stepped_since(first),
+            !early || self.may_be_forgotten(first, at),
             "no SMS before the settle window is over",
             "{id} after {waited:?}"
         );
@@ -200,6 +212,7 @@ impl Oracle {
         broken!(open, "one grant for each", "{id} is granted again, after {state:?}");
         broken!(entry.outcome != Outcome::Delivered, "no grant beside delivered", "{id} is granted");
         broken!(!self.is_recalled(life, at.round), "what is recalled is granted no SMS", "{id}");
+        broken!(!self.is_unsubscribed(life, at.round), "who unsubscribed gets no SMS for a promotion", "{id}");
         Ok(())
     }
 
@@ -237,6 +250,8 @@ impl Oracle {
         broken!(offered, "only what is granted is sent", "{id}: {:?}", last.map(|line| &line.entry));
         broken!(!self.is_known_delivered(life), "no grant beside delivered", "the hook is called for {id}");
         broken!(!self.is_recalled(life, at.round), "what is recalled is granted no SMS", "the hook is called for {id}");
+        let unsubscribed = self.is_unsubscribed(life, at.round);
+        broken!(!unsubscribed, "who unsubscribed gets no SMS for a promotion", "the hook is called for {id}");
         let most = self.policies(life).map(|policy| policy.calls_max).max().unwrap_or(0);
         let out = self.calls.values().filter(|use_case| **use_case == granted.use_case).count();
         broken!(out < most, "the pace is kept", "{} calls are out, of {most}", out + 1);
@@ -302,12 +317,23 @@ impl Oracle {
                 self.readable
             );
         }
+        let last = self.log.last().map_or(0, |line| line.cursor);
+        let kept = self.tunings.iter().map(|tuning| tuning.settings.outcomes_max).min().unwrap_or(0);
         for record in store.records().values() {
-            let State::Settled { outcome: Outcome::Delivered, .. } = record.state else { continue };
             let Some(grant) = record.grant.filter(|grant| grant.state == GrantState::Offered) else { continue };
             let noted = self.may_be_noted(&record.identity.agent, grant.cursor);
             let id = &record.identity.message_id;
-            broken!(noted, "no grant beside delivered", "{id} keeps a grant nobody took note of");
+            let delivered = matches!(record.state, State::Settled { outcome: Outcome::Delivered, .. });
+            broken!(noted || !delivered, "no grant beside delivered", "{id} keeps a grant nobody took note of");
+            // What fell out of the log is not found by it.
+            let found = grant.call.is_some() || grant.cursor + kept > last;
+            let unsubscribed =
+                self.life(&record.identity).is_some_and(|life| self.is_unsubscribed(&self.lives[life], u64::MAX));
+            broken!(
+                !unsubscribed || noted || !found,
+                "who unsubscribed gets no SMS for a promotion",
+                "{id} keeps a grant nobody took note of"
+            );
         }
         Ok(())
     }
