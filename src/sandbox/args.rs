@@ -15,8 +15,8 @@ use super::{Chance, Mix, Options, Sandbox, duration, scenario, server};
 ///
 /// Speaks the platform's protocol: a token endpoint, create, delete and signed
 /// events. Orders are given and the truth is read under /sandbox/: handsets,
-/// handsets:connect, faults, outage, tokens:expire, webhook, events, messages,
-/// stats, reset.
+/// handsets:connect, faults, answers:release, outage, tokens:expire, webhook,
+/// events, messages, stats, reset.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Where to listen; a loopback address
