@@ -105,13 +105,24 @@ fn user(name: &str) -> Result<u32, String> {
 
 /// A group by its name, else by its number.
 fn group(name: &str) -> Result<Members, String> {
-    let found = Group::from_name(name).map_err(|error| format!("can't look for it: {error}"))?;
-    let found = found.or_else(|| Group::from_gid(Gid::from_raw(number(name)?)).ok().flatten());
-    // A member that is no user (any more) connects to nothing.
-    let uid = |name: &String| User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
-    let members = |group: Group| Members { gid: group.gid.as_raw(), uids: group.mem.iter().filter_map(uid).collect() };
-    let unnamed = || number(name).map(|gid| Members { gid, uids: Vec::new() });
-    let group = found.map(members).or_else(unnamed).ok_or("no such group on this machine")?;
+    let unknown = |error| format!("can't look for it: {error}");
+    let found = match (Group::from_name(name).map_err(unknown)?, number(name)) {
+        (None, Some(gid)) => Group::from_gid(Gid::from_raw(gid)).map_err(unknown)?,
+        (found, _) => found,
+    };
+    let group = match found {
+        Some(group) => {
+            let mut uids = Vec::with_capacity(group.mem.len());
+            for member in &group.mem {
+                let found = User::from_name(member).map_err(|error| format!("can't look for {member}: {error}"))?;
+                // A member that is no user (any more) connects to nothing.
+                uids.extend(found.map(|user| user.uid.as_raw()));
+            }
+            Members { gid: group.gid.as_raw(), uids }
+        }
+        // One that is not in the list.
+        None => Members { gid: number(name).ok_or("no such group on this machine")?, uids: Vec::new() },
+    };
     if sees_all_users() { Ok(group) } else { Err(HIDDEN.to_owned()) }
 }
 
