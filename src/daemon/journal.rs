@@ -97,41 +97,59 @@ struct Entry {
 impl Entry {
     fn of(event: &Event<'_>) -> Self {
         let found = event.metadata();
-        let mut fields = Fields { bytes: Vec::new(), sentence: String::new(), about: String::new() };
+        let mut fields = Fields {
+            target: found.target().to_owned(),
+            file: found.file().map(str::to_owned),
+            line: found.line().map(|line| line.to_string()),
+            ..Fields::default()
+        };
         event.record(&mut fields);
-        let Fields { mut bytes, sentence, about } = fields;
+        let Fields { mut bytes, sentence, about, target, file, line: code_line } = fields;
         let line = sentence + &about;
         put(&mut bytes, "MESSAGE", &line);
         put(&mut bytes, "PRIORITY", priority(*found.level()));
         put(&mut bytes, "SYSLOG_IDENTIFIER", "revoked");
-        put(&mut bytes, "REVOKED_TARGET", found.target());
+        put(&mut bytes, "REVOKED_TARGET", &target);
         if let Some((_, id)) = KINDS.iter().find(|(name, _)| *name == found.name()) {
             put(&mut bytes, "MESSAGE_ID", id);
         }
-        if let (Some(file), Some(line)) = (found.file(), found.line()) {
-            put(&mut bytes, "CODE_FILE", file);
-            put(&mut bytes, "CODE_LINE", &line.to_string());
+        if let (Some(file), Some(line)) = (file, code_line) {
+            put(&mut bytes, "CODE_FILE", &file);
+            put(&mut bytes, "CODE_LINE", &line);
         }
         Self { bytes, line }
     }
 }
 
+#[derive(Default)]
 struct Fields {
     bytes: Vec<u8>,
     sentence: String,
     about: String,
+    target: String,
+    file: Option<String>,
+    line: Option<String>,
 }
 
 impl Fields {
     fn take(&mut self, field: &Field, value: &str) {
         match field.name() {
             "message" => value.clone_into(&mut self.sentence),
+            // What libraries say by way of the crate `log` has where it comes from in fields; the event's own is that of the bridge.
+            "log.target" => value.clone_into(&mut self.target),
+            "log.file" => self.file = Some(value.to_owned()),
+            "log.line" => self.line = Some(value.to_owned()),
+            "log.module_path" => {}
             name => {
                 // Writing to a string does not fail.
                 let _ = write!(self.about, " {name}={value}");
                 match NAMES.iter().find(|(ours, _)| *ours == name) {
                     Some((_, name)) => put(&mut self.bytes, name, value),
-                    None => put(&mut self.bytes, &format!("REVOKED_{}", name.to_ascii_uppercase()), value),
+                    // journald drops a name with anything else in it.
+                    None => {
+                        let name = name.replace(|c: char| !c.is_ascii_alphanumeric(), "_").to_ascii_uppercase();
+                        put(&mut self.bytes, &format!("REVOKED_{name}"), value);
+                    }
                 }
             }
         }
@@ -213,6 +231,15 @@ mod tests {
             tracing::warn!(name: "rests", %agent, %use_case, outcome = "REVOKED", message_hash = "00ff", "no requests");
             tracing::error!(error = "line 1\nline 2", "of several lines");
             tracing::info!(words = "é".repeat(VALUE_BYTES_MAX), "much");
+            let (target, file) = ("rustls::hs", "hs.rs");
+            tracing::info!(
+                log.target = target,
+                log.module_path = target,
+                log.file = file,
+                log.line = 7,
+                a.b = 1,
+                "said"
+            );
         });
         let mut next = || {
             let read_bytes = journald.recv(&mut bytes).unwrap();
@@ -237,6 +264,11 @@ mod tests {
         assert_eq!(entry["REVOKED_ERROR"], "line 1\nline 2");
         assert_eq!((entry["PRIORITY"].as_str(), entry.get("MESSAGE_ID")), ("3", None), "{entry:?}");
         assert_eq!(next()["REVOKED_WORDS"].len(), VALUE_BYTES_MAX);
+        let entry = next();
+        let found =
+            ["MESSAGE", "REVOKED_TARGET", "CODE_FILE", "CODE_LINE", "REVOKED_A_B"].map(|name| entry[name].as_str());
+        assert_eq!(found, ["said a.b=1", "rustls::hs", "hs.rs", "7", "1"], "as the crate `log` has it");
+        assert!(!entry.keys().any(|name| name.contains("LOG")), "{entry:?}");
     }
 
     #[test]
