@@ -127,13 +127,19 @@ impl Here {
     }
 }
 
-/// Where an id may be broken: behind a dash, which the table would swallow if it were the delimiter itself.
+/// Where an id may be broken: behind a dash or the like, which the table would swallow if it were the delimiter itself.
 const JOINT: char = '\u{200b}';
 
 /// The content of an [`Column::id`]: stays whole wherever it fits, and can be put together again where it does not.
 pub(super) fn id(text: impl Display) -> Cell {
-    let text = text.to_string().replace('-', "-\u{200b}").replace(' ', " \u{200b}");
-    Cell::new(text)
+    let mut broken = String::new();
+    for c in text.to_string().chars() {
+        broken.push(c);
+        if matches!(c, '-' | '_' | '.' | ' ') {
+            broken.push(JOINT);
+        }
+    }
+    Cell::new(broken)
 }
 
 /// A table as text.

@@ -12,6 +12,7 @@ use super::show::{self, Column, Here};
 use crate::config::Mode;
 use crate::engine::StateKind;
 use crate::intake::wire::{ClockView, RouteView, StatusView, StoreView, WebhookView};
+use crate::model::UseCase;
 
 /// As much of a failure as fits a line.
 const CHARS_MAX: usize = 76;
@@ -40,7 +41,7 @@ fn screen(view: &StatusView, here: &Here) -> String {
         view.config_hash
     );
     for part in
-        [facts(view, here), use_cases(view, here), fallback(view, here), routes(view, here)].into_iter().flatten()
+        [facts(view, here), use_cases(view, here, None), fallback(view, here), routes(view, here)].into_iter().flatten()
     {
         // Writing to a string does not fail.
         let _ = write!(screen, "\n{part}\n");
@@ -67,9 +68,11 @@ fn facts(view: &StatusView, here: &Here) -> Option<String> {
         let [p50, p99, max] = [late.p50, late.p99, late.max].map(show::span);
         fact("lateness", format!("p50 {p50}, p99 {p99}, max {max} (of {})", show::count(late.count)));
     }
-    let settled: Vec<String> =
-        view.settled.iter().map(|(outcome, n)| format!("{} {}", show::count(*n), show::word(outcome))).collect();
-    fact("settled", if settled.is_empty() { "nothing since the start".to_owned() } else { settled.join(", ") });
+    if let Some(settled) = &view.settled {
+        let counts: Vec<String> =
+            settled.iter().map(|(outcome, n)| format!("{} {}", show::count(*n), show::word(outcome))).collect();
+        fact("settled", if counts.is_empty() { "nothing since the start".to_owned() } else { counts.join(", ") });
+    }
     fact("last outcome", format!("cursor {}", view.last_cursor));
     if view.early_events > 0 {
         fact(
@@ -136,7 +139,10 @@ fn webhook(view: &WebhookView) -> String {
     format!("{}: {}", view.address, if said.is_empty() { "nothing came yet" } else { &said })
 }
 
-fn use_cases(view: &StatusView, here: &Here) -> Option<String> {
+/// What stands beside the counts of each use case: a heading, and what is below it.
+pub(super) type Beside<'a> = (&'static str, &'a dyn Fn(&UseCase) -> Cell);
+
+pub(super) fn use_cases(view: &StatusView, here: &Here, beside: Option<Beside<'_>>) -> Option<String> {
     if view.use_cases.is_empty() {
         return None;
     }
@@ -146,10 +152,12 @@ fn use_cases(view: &StatusView, here: &Here) -> Option<String> {
         Column::number("REVOKING"),
         Column::number("SETTLING"),
         Column::number("SETTLED"),
+        Column::word(beside.map_or("", |(heading, _)| heading)),
     ]);
     for (name, states) in &view.use_cases {
-        let count = |state| show::count(states.get(&state).copied().unwrap_or(0));
-        table.add_row(std::iter::once(show::id(name)).chain(STATES.map(|state| Cell::new(count(state)))));
+        let count = |state| Cell::new(show::count(states.get(&state).copied().unwrap_or(0)));
+        let last = beside.map_or_else(|| Cell::new(""), |(_, of)| of(name));
+        table.add_row(std::iter::once(show::id(name)).chain(STATES.map(count)).chain([last]));
     }
     Some(show::text(&table))
 }

@@ -45,9 +45,11 @@ impl Terminal {
                 say(panic);
             }));
         }
+        let (pressed, keys) = mpsc::unbounded_channel();
+        // From here on it is given back, also where the rest fails.
+        let taken = Self { keys };
         tcsetattr(io::stdin(), OptionalActions::Now, &ours)?;
         io::stdout().write_all(ENTER)?;
-        let (pressed, keys) = mpsc::unbounded_channel();
         // Reading blocks, and ends with the process or with the terminal.
         let read = move || {
             let mut bytes = [0; 64];
@@ -58,7 +60,7 @@ impl Terminal {
             }
         };
         thread::Builder::new().name("keys".to_owned()).spawn(read)?;
-        Ok(Self { keys })
+        Ok(taken)
     }
 
     /// How many lines and columns it has now.

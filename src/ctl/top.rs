@@ -83,9 +83,12 @@ async fn watch(client: &Client, out: &Output, first: Look) -> Result<(), Failure
     let mut terminal = Terminal::take()?;
     let colours = anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
     let (mut before, mut look, mut trouble) = (None, first, None);
-    let mut next = tokio::time::interval(LOOK_EVERY);
-    next.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    next.tick().await;
+    let next = || async {
+        tokio::time::sleep(LOOK_EVERY).await;
+        Look::take(client).await
+    };
+    // Awaited beside the keys: a daemon that hangs does not keep anybody from leaving.
+    let mut looking = Box::pin(next());
     loop {
         let (rows, columns) = terminal.size()?;
         let here = Here { width: Some(columns), ..out.here() };
@@ -106,11 +109,14 @@ async fn watch(client: &Client, out: &Output, first: Look) -> Result<(), Failure
             _ = terminated.recv() => return Ok(()),
             _ = hung_up.recv() => return Ok(()),
             _ = resized.recv() => {}
-            _ = next.tick() => match Look::take(client).await {
-                Ok(new) => (before, look, trouble) = (Some(look), new, None),
-                // It may come back, and what was seen last is still of interest.
-                Err(failure) => trouble = Some(failure.to_string()),
-            },
+            looked = &mut looking => {
+                match looked {
+                    Ok(new) => (before, look, trouble) = (Some(look), new, None),
+                    // It may come back, and what was seen last is still of interest.
+                    Err(failure) => trouble = Some(failure.to_string()),
+                }
+                looking.set(next());
+            }
         }
     }
 }
@@ -119,8 +125,10 @@ async fn watch(client: &Client, out: &Output, first: Look) -> Result<(), Failure
 fn screen(look: &Look, before: Option<&Look>, trouble: Option<&str>, lines: usize, here: &Here) -> String {
     let status = &look.status;
     let mut top = head(look, before, trouble, here);
-    if !status.use_cases.is_empty() {
-        let _ = write!(top, "\n\n{}", use_cases(look, here));
+    let sketched = here.width.is_none_or(|width| width >= SKETCH_WIDTH_MIN);
+    let ahead: status::Beside<'_> = ("NEXT 10 MINUTES", &|name| ahead(look, name));
+    if let Some(use_cases) = status::use_cases(status, here, Some(ahead).filter(|_| sketched)) {
+        let _ = write!(top, "\n\n{use_cases}");
     }
     let routes = status::routes(status, here).unwrap_or_default();
     let left = lines.saturating_sub(top.lines().count() + 2 + OUTCOME_LINES_MIN);
@@ -180,21 +188,28 @@ fn head(look: &Look, before: Option<&Look>, trouble: Option<&str>, here: &Here) 
         format!(", the longest overdue for {}", show::span(status.backlog_age))
     };
     fact("pending", format!("{}, {next}{overdue}", show::count(pending)));
-    let rate = |now: u64, then: u64, before: &Look| {
-        let span = (look.at - before.at).as_secs_f64().max(0.001);
-        format!(" ({}/s)", show::count((now.saturating_sub(then) as f64 / span).round() as u64))
+    // What is counted, and how fast it grows.
+    let rates = |of: fn(&StatusView) -> Option<u64>| {
+        let now = of(status)?;
+        let rate = before.and_then(|before| Some((of(&before.status)?, before.at))).map(|(then, at)| {
+            let span = (look.at - at).as_secs_f64().max(0.001);
+            format!(" ({}/s)", show::count((now.saturating_sub(then) as f64 / span).round() as u64))
+        });
+        Some(format!("{}{}", show::count(now), rate.unwrap_or_default()))
     };
-    let rates = |of: fn(&StatusView) -> u64| {
-        let per_second = before.map(|before| rate(of(status), of(&before.status), before)).unwrap_or_default();
-        format!("{}{per_second}", show::count(of(status)))
-    };
-    let (registered, deletes) = (rates(|status| status.registered), rates(|status| status.deletes));
-    fact("registered", format!("{registered}, DELETEs {deletes}, {} out", status.in_flight));
+    match (rates(|status| status.registered), rates(|status| status.deletes)) {
+        (Some(registered), Some(deletes)) => {
+            fact("registered", format!("{registered}, DELETEs {deletes}, {} out", status.in_flight));
+        }
+        _ => fact("in flight", format!("{} DELETEs", status.in_flight)),
+    }
     let times = |times: &TimesView| {
         let [p50, p99, max] = [times.p50, times.p99, times.max].map(show::moment);
         format!("p50 {p50}, p99 {p99}, max {max}")
     };
-    fact("lateness", status.lateness.as_ref().map_or_else(|| "nothing has left yet".to_owned(), times));
+    if let Some(lateness) = &status.lateness {
+        fact("lateness", times(lateness));
+    }
     if let Some(answers) = &status.answer_times {
         fact("answers", times(answers));
     }
@@ -224,37 +239,21 @@ fn latest_outcomes(outcomes: &[&OutcomeView], here: &Here) -> String {
             Cell::new(show::word(&outcome.outcome)).fg(show::color(outcome.outcome)),
             Cell::new(outcomes::sms(outcome)),
             Cell::new(outcome.lateness.map(show::span).unwrap_or_default()),
-            Cell::new(outcomes::what(outcome).chars().take(left).collect::<String>()),
+            Cell::new(shorter(&outcomes::what(outcome), left)),
         ]);
     }
     show::text(&table)
 }
 
-/// By use case: what there is, and when it falls due.
-fn use_cases(look: &Look, here: &Here) -> String {
-    let sketched = here.width.is_none_or(|width| width >= SKETCH_WIDTH_MIN);
-    let mut table = here.table([
-        Column::id("USE CASE"),
-        Column::number("PENDING"),
-        Column::number("REVOKING"),
-        Column::number("SETTLING"),
-        Column::number("SETTLED"),
-        Column::word(if sketched { "NEXT 10 MINUTES" } else { "" }),
-    ]);
-    for (name, states) in &look.status.use_cases {
-        let count = |state| Cell::new(show::count(states.get(&state).copied().unwrap_or(0)));
-        table.add_row([
-            show::id(name),
-            count(StateKind::Pending),
-            count(StateKind::Revoking),
-            count(StateKind::Settling),
-            count(StateKind::Settled),
-            if sketched { ahead(look, name) } else { Cell::new("") },
-        ]);
+/// Not longer than this, and to be seen where something is missing.
+fn shorter(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(chars_max.saturating_sub(1)).chain(['…']).collect(),
     }
-    show::text(&table)
 }
 
+/// When what there is of a use case falls due.
 fn ahead(look: &Look, name: &UseCase) -> Cell {
     let held = look.ahead.held.get(name).copied().unwrap_or(0);
     if held > 0 {
@@ -321,6 +320,14 @@ mod tests {
         assert!(at("m-3") < at("m-1"));
         assert!(!shown(&look(12, 1700, 1, 3), None, None, 40).contains("/s"), "nothing to compare with");
         assert!(shown(&look(12, 1700, 1, 0), None, Some("no daemon answers"), 40).contains("no daemon answers"));
+    }
+
+    #[test]
+    fn who_may_ask_about_some_agents_sees_no_counts_that_are_made_for_all_together() {
+        let mut look = look(12, 1700, 1, 1);
+        (look.status.registered, look.status.deletes, look.status.lateness) = (None, None, None);
+        let screen = shown(&look, Some(&look), None, 40);
+        assert!(screen.contains("in flight  64 DELETEs") && !screen.contains("registered"), "{screen}");
     }
 
     #[test]

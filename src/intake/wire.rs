@@ -355,8 +355,10 @@ pub struct StatusView {
     /// How long the longest overdue message has been waiting.
     #[serde(with = "wire_duration")]
     pub backlog_age: Duration,
-    /// Settled since the start, by outcome.
-    pub settled: BTreeMap<Outcome, u64>,
+    /// Settled since the start, by outcome. This and the next four are counted for all agents together: who may ask about
+    /// some does not get them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled: Option<BTreeMap<Outcome, u64>>,
     /// How late first DELETEs left since the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lateness: Option<TimesView>,
@@ -364,11 +366,11 @@ pub struct StatusView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer_times: Option<TimesView>,
     /// Messages registered since the start.
-    #[serde(default)]
-    pub registered: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registered: Option<u64>,
     /// DELETEs that came back since the start.
-    #[serde(default)]
-    pub deletes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletes: Option<u64>,
     /// Agents and regions.
     pub routes: Vec<RouteView>,
     /// The last outcome's cursor.
