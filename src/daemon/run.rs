@@ -30,7 +30,7 @@ use crate::engine::{Doors, Engine, PaceLimits, Settings, Tuning};
 use crate::fallback::Hooks;
 use crate::intake::access::Rules;
 use crate::intake::desk::{Desk, Reloads};
-use crate::intake::{self, Gate, Limits, socket::SocketError, webhook::Webhook};
+use crate::intake::{self, Gate, Limits, Refused, socket::SocketError, webhook::Webhook};
 use crate::platform::{self, Platform, RbmClient, Shadow};
 use crate::store::{Durability, SledStore, StoreError, StoreOptions};
 
@@ -216,6 +216,7 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
         mode: config.platform.mode,
         started_at,
         reloads,
+        refused: Refused::default(),
         stopping: stop.drain.clone(),
     });
     if let Some(metrics) = metrics {

@@ -1,7 +1,7 @@
 //! What is asked of the engine, and when it is answered: not before what the answer rests on is on disk.
 
 use super::core::Core;
-use super::handle::{Command, Refusal, RefusalKind, Reply};
+use super::handle::{Command, Refusal, Reply};
 use crate::clock::Now;
 use crate::store::Store;
 
@@ -11,7 +11,6 @@ impl<S: Store> Core<S> {
         match command {
             Command::Register(drafts, reply) => {
                 if let Err(error) = self.store.writable() {
-                    self.counters.refuse(RefusalKind::Unavailable, drafts.len());
                     let _ = reply.send(Err(Refusal::unavailable(error.to_string())));
                     return;
                 }

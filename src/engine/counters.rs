@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::handle::{EvidenceEffect, EvidenceKind, Refusal, RefusalKind, Registered};
+use super::handle::{EvidenceEffect, EvidenceKind, Refusal, Registered};
 use super::pace::RestReason;
 use crate::model::UseCase;
 use crate::model::ledger::Counts;
@@ -18,8 +18,6 @@ pub struct Counters {
     pub booked: BTreeMap<UseCase, Counts>,
     /// Registrations of messages that were known.
     pub repeated: u64,
-    /// Registrations that were refused.
-    pub refused: BTreeMap<RefusalKind, u64>,
     /// Evidence by its kind (see [`EvidenceKind::NAMES`]) and what it did.
     pub evidence: BTreeMap<(&'static str, EvidenceEffect), u64>,
     /// DELETEs that came back, by what came back (see [`Answer::KINDS`](crate::model::Answer::KINDS)).
@@ -36,16 +34,9 @@ impl Counters {
         }
     }
 
-    /// Those that are new are booked.
+    /// Those that are new are booked, and those that are refused are counted where they are answered.
     pub(super) fn registered(&mut self, result: &Result<Registered, Refusal>) {
-        match result {
-            Ok(registered) => self.repeated += u64::from(!registered.created),
-            Err(refusal) => self.refuse(refusal.kind, 1),
-        }
-    }
-
-    pub(super) fn refuse(&mut self, kind: RefusalKind, count: usize) {
-        *self.refused.entry(kind).or_default() += count as u64;
+        self.repeated += u64::from(result.as_ref().is_ok_and(|registered| !registered.created));
     }
 
     pub(super) fn learnt(&mut self, kind: &'static str, effect: EvidenceEffect) {

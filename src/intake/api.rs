@@ -29,6 +29,7 @@ use super::holds;
 use super::metrics;
 use super::parse;
 use super::recalls;
+use super::refused::{Refused, counted};
 use super::webhook::{Setup, Webhook};
 use super::wire::{
     AckView, ClockView, ErrorBody, ErrorView, EventView, ListView, MessageView, OutcomeView, OutcomesView, RouteView,
@@ -80,6 +81,8 @@ pub struct Gate {
     pub desk: Desk,
     /// For the metrics.
     pub reloads: watch::Receiver<Reloads>,
+    /// For the metrics.
+    pub refused: Refused,
     /// Ends streams and long polls when the daemon stops.
     pub stopping: CancellationToken,
 }
@@ -111,11 +114,12 @@ impl Shared {
 pub fn router(gate: Arc<Gate>) -> Router {
     let shared = Shared::of(gate);
     let sends = |routes| takes(Right::Register, &shared, routes);
+    let registers = |routes| counted(&shared, sends(routes));
     let reads = |routes| takes(Right::Read, &shared, routes);
     let controls = |routes| takes(Right::Control, &shared, routes);
     Router::new()
-        .route("/v1/messages", sends(post(register)).merge(reads(get(list))))
-        .route("/v1/messages:batch", sends(post(batch::register)))
+        .route("/v1/messages", registers(post(register)).merge(reads(get(list))))
+        .route("/v1/messages:batch", registers(post(batch::register)))
         // What a `:verb` takes is told by `act`.
         .route(MESSAGE, sends(patch(reschedule)).merge(reads(get(get_message))).post(act))
         .route("/v1/events", sends(post(event)))

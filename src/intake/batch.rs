@@ -100,6 +100,7 @@ async fn register_chunk(gate: &Gate, scope: &Scope, lines: &[Bytes]) -> Vec<u8> 
                 error: None,
             },
             Err(refusal) => {
+                gate.refused.count(refusal.kind);
                 let error = ErrorBody::from(refusal);
                 BatchLine { code: error.code, message: None, error: Some(error) }
             }

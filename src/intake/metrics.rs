@@ -16,9 +16,10 @@ use super::access::Scope;
 use super::api::{Answer, Shared};
 use super::desk::Reloads;
 use super::exposition::{Exposition, Family, Kind, seconds, unix};
+use super::refused::Refused;
 use super::wire::WebhookView;
 use crate::config::Mode;
-use crate::engine::{Counters, EvidenceEffect, EvidenceKind, RefusalKind, RestReason, RouteStatus, StateKind, Status};
+use crate::engine::{Counters, EvidenceEffect, EvidenceKind, RestReason, RouteStatus, StateKind, Status};
 use crate::model::ledger::{Cell, Counts};
 use crate::model::{self, Outcome, Timestamp, UseCase};
 use crate::usage;
@@ -29,12 +30,6 @@ const ROUTES_MAX: usize = 100;
 const OTHER: &str = "(other)";
 
 const STATES: [StateKind; 4] = [StateKind::Pending, StateKind::Revoking, StateKind::Settling, StateKind::Settled];
-const REFUSALS: [(RefusalKind, &str); 4] = [
-    (RefusalKind::Invalid, "invalid"),
-    (RefusalKind::NotFound, "not_found"),
-    (RefusalKind::Conflict, "conflict"),
-    (RefusalKind::Unavailable, "unavailable"),
-];
 const EFFECTS: [EvidenceEffect; 4] =
     [EvidenceEffect::Applied, EvidenceEffect::Duplicate, EvidenceEffect::Early, EvidenceEffect::Ignored];
 const GRANTS: [(Cell, &str); 5] = [
@@ -58,7 +53,7 @@ pub(super) async fn metrics(State(Shared { gate, .. }): State<Shared>) -> Answer
     let webhook = gate.webhook.as_ref().map(|webhook| (webhook.view(), webhook.answers()));
     let mut all = Exposition::default();
     daemon(&mut all, &status, gate.mode, gate.started_at, &reloads);
-    messages(&mut all, &status);
+    messages(&mut all, &status, &gate.refused);
     attempts(&mut all, &status);
     routes(&mut all, &status.routes);
     fallback(&mut all, &status);
@@ -86,8 +81,8 @@ fn daemon(all: &mut Exposition, status: &Status, mode: Mode, started_at: Timesta
     family.sample(&[("result", &"failed")], reloads.failed);
 }
 
-fn messages(all: &mut Exposition, status: &Status) {
-    let Counters { booked, repeated, refused, evidence, .. } = &status.counters;
+fn messages(all: &mut Exposition, status: &Status, refused: &Refused) {
+    let Counters { booked, repeated, evidence, .. } = &status.counters;
     // Also those of which nothing was heard yet: a rate begins at nought.
     let use_cases: BTreeSet<&UseCase> = status.counts.keys().map(|(name, _)| name).chain(&status.use_cases).collect();
     let none = Counts::default();
@@ -107,8 +102,8 @@ fn messages(all: &mut Exposition, status: &Status) {
     all.one("revoked_registrations_repeated_total", Kind::Counter, help, repeated);
     let help = "Registrations that were refused, and why.";
     let mut family = all.family("revoked_registrations_refused_total", Kind::Counter, help);
-    for (kind, name) in REFUSALS {
-        family.sample(&[("reason", &name)], refused.get(&kind).copied().unwrap_or(0));
+    for (reason, count) in refused.counts() {
+        family.sample(&[("reason", &reason)], count);
     }
     let help = "Messages that settled, by their outcome; one that is amended later stays counted here.";
     let mut family = all.family("revoked_outcomes_total", Kind::Counter, help);

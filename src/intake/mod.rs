@@ -19,6 +19,7 @@ pub mod holds;
 mod metrics;
 mod parse;
 pub mod recalls;
+mod refused;
 mod seats;
 pub mod server;
 pub mod signature;
@@ -29,4 +30,5 @@ pub mod webhook;
 pub mod wire;
 
 pub use api::{Gate, Limits, metrics_router, router};
+pub use refused::Refused;
 pub use transfer::Lines as ExportLines;

@@ -161,6 +161,9 @@ async fn an_agent_sees_and_touches_its_own_messages_only_from_the_reload_on() {
     if is_root() {
         assert_eq!(rig.get("/v1/messages/bank/m1").await.1["state"], "PENDING");
         assert_eq!(agents(&rig.get("/v1/outcomes?agentId=bank").await.1["outcomes"]), ["bank"], "not acknowledged");
+        let metrics = rig.request(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
+        let refused = "revoked_registrations_refused_total{reason=\"forbidden\"} 2\n";
+        assert!(metrics.contains(refused), "one by itself and one in a batch: {metrics}");
     } else {
         left_out("that the messages of another agent are as they were");
     }

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use revoked::sandbox::Options;
 use serde_json::json;
 
-use crate::rig::{AGENT, Rig, draft, parts};
+use crate::{
+    rig::{AGENT, Rig, draft, parts},
+    webhook::{Door, TOKEN},
+};
 
 /// What Prometheus would read.
 async fn scrape(rig: &Rig) -> String {
@@ -44,6 +47,8 @@ async fn what_happens_to_a_message_is_counted() {
     assert_eq!(rig.outcome().await["outcome"], "REVOKED");
     assert_eq!(rig.register(&draft("m1", "otp")).await.0, 200);
     assert_eq!(rig.register(&draft("m2", "nowhere")).await.0, 400);
+    assert_eq!(rig.post("/v1/messages", "{").await.0, 400, "never seen by the engine");
+    assert_eq!(rig.post("/v1/messages:batch", "{\n").await.0, 200, "its line has the 400");
     assert_eq!(rig.delivered("nobody").await, "EARLY");
     rig.send("m3", "promo").await;
     let (code, answer) = rig.post("/v1/reload", "").await;
@@ -54,7 +59,8 @@ async fn what_happens_to_a_message_is_counted() {
     for (series, wanted) in [
         ("revoked_registrations_total{use_case=\"otp\"}", 1.0),
         ("revoked_registrations_repeated_total", 1.0),
-        ("revoked_registrations_refused_total{reason=\"invalid\"}", 1.0),
+        ("revoked_registrations_refused_total{reason=\"invalid\"}", 3.0),
+        ("revoked_registrations_refused_total{reason=\"forbidden\"}", 0.0),
         ("revoked_messages{use_case=\"promo\",state=\"pending\"}", 1.0),
         ("revoked_messages{use_case=\"otp\",state=\"settled\"}", 1.0),
         ("revoked_outcomes_total{use_case=\"otp\",outcome=\"revoked\"}", 1.0),
@@ -118,23 +124,64 @@ fn named(expression: &str) -> impl Iterator<Item = &str> {
     words.filter(|word| word.starts_with("revoked_") || word.starts_with("process_"))
 }
 
+/// What an expression wants of the labels: that one of these names has the label, with one of these values if it says so.
+/// What Prometheus itself adds is nobody's.
+fn wanted(expression: &str) -> Vec<(Vec<&str>, &str, Option<&str>)> {
+    let mut wanted = Vec::new();
+    let mut rest = expression;
+    while let Some((before, selector)) = rest.split_once('{') {
+        let name = named(before).last().filter(|name| before.ends_with(name));
+        let (matchers, after) = selector.split_once('}').unwrap();
+        for matcher in matchers.split(',') {
+            let (label, value) = matcher.split_once(['=', '!']).unwrap();
+            let values = value.trim_start_matches(['=', '~']).trim_matches('"');
+            wanted.extend(values.split('|').map(|value| (Vec::from_iter(name), label, Some(value))));
+        }
+        rest = after;
+    }
+    for by in expression.split("by (").skip(1) {
+        let labels = by.split_once(')').unwrap().0.split(", ");
+        wanted.extend(labels.map(|label| (named(expression).collect(), label, None)));
+    }
+    wanted.retain(|(_, label, _)| !["instance", "job"].contains(label));
+    wanted
+}
+
 #[tokio::test]
 async fn the_rules_and_the_dashboard_name_only_what_there_is() {
     let rules = include_str!("../../docs/prometheus/alerts.yml");
     let dashboard: serde_json::Value = serde_json::from_str(include_str!("../../docs/grafana/revoked.json")).unwrap();
-    let names = names(&scrape(&Rig::start().await).await);
-    let mut used = BTreeSet::new();
-    used.extend(rules.lines().flat_map(named).map(str::to_owned));
-    let mut panels = 0;
-    for panel in dashboard["panels"].as_array().unwrap() {
-        for target in panel["targets"].as_array().into_iter().flatten() {
-            let expression = target["expr"].as_str().unwrap();
-            assert!(named(expression).next().is_some(), "{expression} shows nothing of ours");
-            used.extend(named(expression).map(str::to_owned));
-            panels += 1;
+    let panels = dashboard["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array());
+    let panels: Vec<_> = panels.flatten().map(|target| target["expr"].as_str().unwrap()).collect();
+    for expression in &panels {
+        assert!(named(expression).next().is_some(), "{expression} shows nothing of ours");
+    }
+    assert!(panels.len() > 10);
+
+    // With everything that has series of its own.
+    let hook = "[use_cases.promo.fallback]\ncommand = [\"/bin/true\"]\n";
+    let door = Door::open(&[TOKEN], hook).await;
+    door.rig.send("m1", "promo").await;
+    let text = scrape(&door.rig).await;
+    let samples: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
+
+    let rules: Vec<_> = rules.lines().filter(|line| named(line).next().is_some()).collect();
+    let (mut names_used, names) = (BTreeSet::new(), names(&text));
+    let mut labels_used = 0;
+    for expression in panels.into_iter().chain(rules) {
+        names_used.extend(named(expression));
+        for (names, label, value) in wanted(expression) {
+            labels_used += 1;
+            let has = match value {
+                Some(value) => format!("{label}=\"{value}\""),
+                None => format!("{label}=\""),
+            };
+            let is_meant = |sample: &&&str| names.iter().any(|name| sample.starts_with(&format!("{name}{{")));
+            let found = samples.iter().filter(is_meant).any(|sample| sample.contains(&has));
+            assert!(found, "{expression}: no sample of {names:?} has {has}");
         }
     }
-    assert!(panels > 10 && used.len() > 20, "{used:?}");
-    let unknown: Vec<_> = used.difference(&names).collect();
+    assert!(names_used.len() > 20 && labels_used > 40, "{names_used:?}, {labels_used}");
+    let unknown: Vec<_> = names_used.iter().filter(|name| !names.contains(**name)).collect();
     assert!(unknown.is_empty(), "in docs/, but not in /metrics: {unknown:?}");
 }
