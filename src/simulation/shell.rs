@@ -292,8 +292,8 @@ impl World<'_> {
         let Some(daemon) = self.daemon.take() else { return Ok(()) };
         if host {
             // Both clocks are read in whole milliseconds.
-            let whole = self.now.mono.subsec_nanos() / 1_000_000 * 1_000_000;
-            self.boot = (self.boot.0 + 1, Duration::new(self.now.mono.as_secs(), whole));
+            let whole = Duration::from_millis(u64::from(self.now.mono.subsec_millis()));
+            self.boot = (self.boot.0 + 1, Duration::from_secs(self.now.mono.as_secs()) + whole);
         }
         let waiting = self.disk.borrow().waiting();
         let survive = self.draw("survive").usize(0..=waiting);
@@ -362,7 +362,7 @@ impl World<'_> {
             }
             let Ok(mut drive) = Drive::new(doors, store, &snapshot, tuning, scale, random, now.wall) else { continue };
             self.clock = Clock::start(snapshot.reckoning.as_ref(), self.boot, self.now);
-            drive.take_up_time(self.boot.0, snapshot.reckoning.clone(), now);
+            drive.take_up_time(self.boot.0, snapshot.reckoning, now);
             self.say(|| format!("the daemon starts with configuration {n}"));
             self.tuning = n;
             self.oracle.started(n);

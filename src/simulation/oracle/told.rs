@@ -139,11 +139,11 @@ impl Oracle {
         let id = &entry.identity.message_id;
         let policy = self.tuning().policies.get(&life.use_case);
         let Some(grant) = entry.grant else {
-            let owed = match (entry.outcome, policy.map(|policy| policy.on_unknown)) {
-                (Outcome::Revoked, Some(_)) => true,
-                (Outcome::Unknown | Outcome::Failed, Some(OnUnknown::Send | OnUnknown::Hold)) => true,
-                _ => false,
-            };
+            let owed = matches!(
+                (entry.outcome, policy.map(|policy| policy.on_unknown)),
+                (Outcome::Revoked, Some(_))
+                    | (Outcome::Unknown | Outcome::Failed, Some(OnUnknown::Send | OnUnknown::Hold))
+            );
             let may_be_none = self.shadow || self.may_be_recalled(life) || self.may_be_unsubscribed(life);
             broken!(!owed || may_be_none, "no grant is lost", "{id} is {:?}, and has none", entry.outcome);
             return Ok(());
