@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -65,6 +66,16 @@ impl Daemon {
         self.child.kill().await.context("can't kill the daemon")
     }
 
+    /// SIGSTOP: nothing in it goes on …
+    pub(crate) fn freeze(&self) -> anyhow::Result<()> {
+        signal(&self.child, Signal::STOP).context("can't stop the daemon")
+    }
+
+    /// … until SIGCONT.
+    pub(crate) fn thaw(&self) -> anyhow::Result<()> {
+        signal(&self.child, Signal::CONT).context("can't let the daemon go on")
+    }
+
     /// Starts it over the same store, and does not wait.
     pub(crate) fn spawn_again(&mut self) -> anyhow::Result<()> {
         self.child = spawn(&self.program, &self.directory)?;
@@ -81,7 +92,8 @@ impl Daemon {
 
     /// SIGTERM, and an orderly end.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
-        terminate(&self.child).with_context(|| format!("can't stop the daemon; its log:\n{}", self.log()))?;
+        signal(&self.child, Signal::TERM)
+            .with_context(|| format!("can't stop the daemon; its log:\n{}", self.log()))?;
         let status = self.child.wait().await?;
         if !status.success() {
             bail!("the daemon did not stop in order ({status}); its log:\n{}", self.log());
@@ -125,10 +137,10 @@ fn spawn(program: &Path, directory: &Path) -> anyhow::Result<Child> {
         .context("can't start the daemon")
 }
 
-fn terminate(child: &Child) -> anyhow::Result<()> {
+fn signal(child: &Child, signal: Signal) -> anyhow::Result<()> {
     let id = child.id().context("it ended before it was told to")?;
-    let pid = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw).context("not a process id")?;
-    Ok(rustix::process::kill_process(pid, rustix::process::Signal::TERM)?)
+    let pid = i32::try_from(id).ok().and_then(Pid::from_raw).context("not a process id")?;
+    Ok(kill_process(pid, signal)?)
 }
 
 /// A sandbox platform.
@@ -166,7 +178,7 @@ impl Platform {
 
     /// SIGTERM, and certainly gone.
     pub(crate) async fn halt(&mut self) -> anyhow::Result<()> {
-        terminate(&self.child).context("can't stop the sandbox")?;
+        signal(&self.child, Signal::TERM).context("can't stop the sandbox")?;
         self.child.wait().await?;
         Ok(())
     }

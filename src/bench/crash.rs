@@ -1,5 +1,5 @@
 //! kill -9 again and again, at random moments, under load from many sides: is everything still there that was acknowledged,
-//! and is nothing granted twice?
+//! and is nothing granted twice? Between the kills the daemon is stopped (SIGSTOP) and goes on (SIGCONT), or dies stopped.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use super::load::{self, AGENT, Client};
 use super::rig::{LOOK_EVERY, Place, Rig, count, status};
 use super::sheet::{Sheet, grouped};
+use crate::child::Daemon;
 use crate::engine::StateKind;
 use crate::intake::wire::{ListView, MessageView, OutcomeView, OutcomesView};
 use crate::model::Outcome;
@@ -31,6 +32,9 @@ pub(super) struct Args {
 
 /// Long enough for DELETEs to be out when it ends, and outcomes too.
 const ALIVE_MS: std::ops::Range<u64> = 20..600;
+/// How often a life is interrupted at most, and for how long: deadlines, settle windows and answers fall into it.
+const STOPS_MAX: u64 = 2;
+const STOPPED_MS: std::ops::Range<u64> = 1..300;
 const CLIENTS: u64 = 8;
 /// Older messages that are looked at after each restart, besides all that are new.
 const SAMPLE: usize = 200;
@@ -89,6 +93,7 @@ pub(super) async fn run(args: Args, place: Place) -> anyhow::Result<Sheet> {
     let mut rig = place.start(&[], CONFIG).await?;
     let ledger = Shared::default();
     let (mut verdict, mut restarts) = (Verdict::default(), Histogram::<u64>::new(3)?);
+    let mut stops = 0;
     for kill in 0..args.kills {
         let seed = args.seed + kill;
         let mut random = fastrand::Rng::with_seed(seed);
@@ -100,7 +105,7 @@ pub(super) async fn run(args: Args, place: Place) -> anyhow::Result<Sheet> {
         }
         let (socket, reader, fork) = (rig.daemon.socket(), Arc::clone(&ledger), random.fork());
         working.spawn(async move { drop(read(socket, fork, &reader).await) });
-        tokio::time::sleep(Duration::from_millis(random.u64(ALIVE_MS))).await;
+        stops += live(&rig.daemon, &mut random).await?;
         rig.daemon.kill().await?;
         working.join_all().await;
         let took = rig.daemon.start_again().await.with_context(|| format!("after kill {kill}, seed {seed}"))?;
@@ -126,6 +131,7 @@ pub(super) async fn run(args: Args, place: Place) -> anyhow::Result<Sheet> {
     });
     let figures = Sheet::default()
         .with("kills", args.kills)
+        .with("stops", stops)
         .with("seedFirst", args.seed)
         .with("seedLast", args.seed + args.kills - 1)
         .with("acknowledged", acknowledged)
@@ -138,6 +144,22 @@ pub(super) async fn run(args: Args, place: Place) -> anyhow::Result<Sheet> {
         .broken(broken)
         .rows("restarts", vec![Sheet::default().with("restarts", restarts.len()).times(&restarts)]);
     rig.end(figures).await
+}
+
+/// Lets the daemon live for a while, stopped now and then, and some of them when it is over; returns how often.
+async fn live(daemon: &Daemon, random: &mut fastrand::Rng) -> anyhow::Result<u64> {
+    let stops = random.u64(..=STOPS_MAX);
+    for stop in 1..=stops {
+        tokio::time::sleep(Duration::from_millis(random.u64(ALIVE_MS) / stops)).await;
+        daemon.freeze()?;
+        tokio::time::sleep(Duration::from_millis(random.u64(STOPPED_MS))).await;
+        if stop == stops && random.bool() {
+            return Ok(stops);
+        }
+        daemon.thaw()?;
+    }
+    tokio::time::sleep(Duration::from_millis(random.u64(ALIVE_MS))).await;
+    Ok(stops)
 }
 
 /// One client: registers, and says of some messages that they were delivered.
