@@ -46,6 +46,10 @@ const YOUNG_BYTES_MIN: usize = 16 << 20;
 /// Connections for scrapes at a time; one that is idle makes room for another.
 const METRICS_CLIENTS_MAX: usize = 16;
 
+/// Out of a damaged store. What is lost of it nobody here can make up for.
+const WAY_OUT: &str = "nothing was revoked. Put a copy of the state directory in its place, or move it away, start with an empty one \
+    and `revokectl import` the last export";
+
 /// Why the daemon does not run: what to say, and the exit code that goes with it.
 pub(super) struct Failure(pub exit::Code, pub String);
 
@@ -60,8 +64,11 @@ impl From<StoreError> for Failure {
         let code = match error {
             StoreError::Locked(_) => exit::UNAVAILABLE,
             StoreError::Newer { .. } => exit::CONFIG,
-            StoreError::Corrupt(_) | StoreError::Io(_) => exit::IO,
+            StoreError::Corrupt(_) | StoreError::Io(_) | StoreError::Spent => exit::IO,
         };
+        if let StoreError::Corrupt(_) = error {
+            return Self(code, format!("{error}; {WAY_OUT}"));
+        }
         Self::new(code, error)
     }
 }
@@ -151,7 +158,14 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
     let news = teller.clone();
     // Opening reads, and after a crash much: not on a thread that others wait for.
     let opened = tokio::task::spawn_blocking(move || {
-        SledStore::open(&directory, options, move |progress| news.durable(progress))
+        SledStore::open(&directory, options, move |progress| {
+            if let Err(error @ StoreError::Spent) = progress {
+                // Nothing that was acknowledged is lost by it, and there is nothing that could be written in order.
+                error!(name: "store_spent", "{error}");
+                std::process::exit(exit::IO.0.into());
+            }
+            news.durable(progress);
+        })
     });
     let (store, snapshot) = opened.await.map_err(|error| Failure::new(exit::SOFTWARE, error))??;
     let pending: u64 = snapshot.counts.iter().map(|(.., count)| count).sum();

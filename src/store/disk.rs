@@ -345,7 +345,7 @@ fn replay(journals: &[JournalDir], progress: &Progress) -> Result<State, StoreEr
 }
 
 /// `std` seeds its hash maps from the operating system; a store's name needs no more than that.
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish()
 }

@@ -30,6 +30,8 @@ const FORMAT_WORDS: &str = "revoked store ";
 
 /// Room for more than one group of batches, or a disk that is full would be found well and full again by turns.
 const PROBE_BYTES: usize = 2 << 20;
+/// What a database takes for what is put into it: leaves are written anew when they are split.
+const DISK_FOR_BYTE: usize = 2;
 
 /// A locked state directory.
 #[derive(Debug)]
@@ -104,12 +106,15 @@ impl Home {
         Ok(draft)
     }
 
-    /// Whether the disk takes something just now. Costs less than to begin a database on one that does not, and nothing
-    /// stays behind.
-    pub(super) fn probe(&self) -> Result<(), StoreError> {
+    /// Whether the disk takes something just now, and so many bytes of a database besides. Costs less than to begin one on a
+    /// disk that does not, and nothing stays behind.
+    pub(super) fn probe(&self, bytes: usize) -> Result<(), StoreError> {
         let path = self.dir.join("new-probe");
         let probed = File::create(&path).and_then(|mut file| {
-            file.write_all(&vec![0x55; PROBE_BYTES])?;
+            let block = vec![0x55; PROBE_BYTES];
+            for _ in 0..=(bytes * DISK_FOR_BYTE).div_ceil(PROBE_BYTES) {
+                file.write_all(&block)?;
+            }
             self.sync_data(&file)
         });
         // What can't be removed is written over by the next probe, and goes with the next start.
@@ -132,6 +137,11 @@ impl Home {
     /// What all of it takes on disk. Looks at a few files for each journal and run, of which there are few.
     pub(super) fn disk_bytes(&self) -> u64 {
         usage::disk_bytes(&self.dir)
+    }
+
+    /// Whether what was synced does.
+    pub(super) fn survives_power_cuts(&self) -> bool {
+        self.durability == Durability::Disk
     }
 
     /// What was written to a file survives a power cut.

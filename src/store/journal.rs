@@ -2,7 +2,8 @@
 //!
 //! It is one stream of bytes: first a head (see [`Facts`]), then the batches in order, each with its serial number. The
 //! stream is cut into slices that stand under 1, 2, 3, … in a database of their own, each behind a version byte; a group
-//! of batches is a whole number of slices and one write, so that a crash leaves all of the group or nothing.
+//! of batches is a whole number of slices and one write, so that a crash leaves all of the group or nothing. That a journal has
+//! lost none of the groups that were synced its [seal](super::seal) tells.
 //!
 //! When a write fails, the writer leaves that journal alone and goes on in the next *part* of the same generation with
 //! whatever was not acknowledged. The part left behind may hold some of that as well; serial numbers tell. A journal is
@@ -12,8 +13,10 @@ use minicbor::Decoder;
 
 use super::StoreError;
 use super::codec::{self, corrupt};
+use super::disk::random;
 use super::home::{Home, JournalDir};
 use super::logged::{Logged, StoredChange};
+use super::seal::{self, Seal};
 use super::state::{Facts, State};
 use super::tree::{Batch, Nudge, Tree};
 use super::young::Generation;
@@ -29,6 +32,7 @@ pub(super) struct Journal {
     /// Ends before the database does.
     _nudge: Nudge,
     tree: Tree,
+    seal: Seal,
     slices: u64,
 }
 
@@ -38,7 +42,7 @@ impl Journal {
         let path = home.journal(generation, part);
         let draft = home.draft(&path)?;
         let made = Tree::open(&draft, CACHE_BYTES).and_then(|tree| {
-            let mut journal = Self { _nudge: tree.nudge()?, tree, slices: 0 };
+            let mut journal = Self { _nudge: tree.nudge()?, tree, seal: Seal::create(&draft, random())?, slices: 0 };
             journal.append(head, home)?;
             home.publish(&draft, &path).inspect_err(|_| journal.tree.spoil())?;
             Ok(journal)
@@ -57,32 +61,42 @@ impl Journal {
             let mut value = Vec::with_capacity(1 + slice.len());
             value.push(codec::VERSION);
             value.extend_from_slice(slice);
-            batch.insert(&self.slices.to_be_bytes(), value);
+            batch.insert(&self.seal.key(self.slices), value);
         }
         self.tree.write(batch)?;
-        self.tree.sync(home)
+        self.tree.sync(home)?;
+        if home.survives_power_cuts() {
+            self.seal.synced(self.slices);
+        }
+        Ok(())
     }
 }
 
 /// Applies a journal to what its predecessors gave, or to its own head if it is the first.
 pub(super) fn replay(dir: &JournalDir, state: &mut Option<State>) -> Result<(), StoreError> {
+    let synced = seal::synced(&dir.path)?;
     let tree = Tree::open(&dir.path, CACHE_BYTES)?;
-    let mut stream = Vec::new();
+    let (mut stream, mut slices) = (Vec::new(), 0_u64);
     for slice in tree.from(&[]) {
-        stream.extend_from_slice(codec::body(&slice?.1)?);
+        let (key, value) = slice?;
+        slices += 1;
+        if key.first_chunk() != Some(&slices.to_be_bytes()) {
+            return Err(StoreError::Corrupt(format!("{}: slice {slices} is missing", dir.path.display())));
+        }
+        stream.extend_from_slice(codec::body(&value)?);
+    }
+    if slices < synced {
+        let path = dir.path.display();
+        return Err(StoreError::Corrupt(format!("{path}: of {synced} slices that were synced, {slices} are left")));
     }
     let mut decoder = Decoder::new(&stream);
-    let head = Facts::decode(&mut decoder)?;
+    let head = Facts::decode(&mut decoder).map_err(|error| error.within(&dir.path.display()))?;
     let state = state.get_or_insert_with(|| State { facts: head, ..State::default() });
     state.young.begin(dir.generation);
     while decoder.position() < stream.len() {
         let at = decoder.position();
-        replay_batch(&mut decoder, state).map_err(|error| match error {
-            StoreError::Corrupt(what) => {
-                let (path, length) = (dir.path.display(), stream.len());
-                StoreError::Corrupt(format!("{path}, the batch at byte {at} of {length}: {what}"))
-            }
-            error => error,
+        replay_batch(&mut decoder, state).map_err(|error| {
+            error.within(&format_args!("{}, the batch at byte {at} of {}", dir.path.display(), stream.len()))
         })?;
     }
     Ok(())

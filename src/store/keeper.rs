@@ -20,7 +20,7 @@ use super::home::{Home, RunDir};
 use super::key::Key;
 use super::merge::Merge;
 use super::run::{Builder, Item, Run};
-use super::tree::Bytes;
+use super::tree::{Bytes, has_noted_pages};
 use super::young::Generation;
 use super::{Cursor, StoreError};
 
@@ -77,7 +77,12 @@ impl Shelf {
         };
         for run in runs {
             let path = run.path.clone();
+            let noted = has_noted_pages(&path)?;
             let run = shelf.take(run)?;
+            if !noted {
+                // A crash came in between, or damage: what opening has taken for torn is missing.
+                run.check()?;
+            }
             shelf.change(|runs| runs.push(run));
             opened(&path);
         }
@@ -240,7 +245,7 @@ impl Shelf {
                 }
             }
             pauses = (pauses * 2).min(RETRY_PAUSES_MAX);
-            let Err(error) = self.home.probe().and_then(|()| self.age(ageing)) else {
+            let Err(error) = self.home.probe(0).and_then(|()| self.age(ageing)) else {
                 tracing::info!("the run that could not be written is written");
                 return true;
             };

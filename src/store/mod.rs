@@ -20,6 +20,7 @@ mod key;
 mod logged;
 mod merge;
 mod run;
+mod seal;
 mod state;
 mod tree;
 mod writer;
@@ -279,6 +280,19 @@ pub enum StoreError {
     /// The disk is full or failing.
     #[error("the store can't write: {0}")]
     Io(String),
+    /// The disk failed so often, and well in between, that this process can't take any more of it. The next one can.
+    #[error("the disk failed too often: what it left behind in memory only a restart clears")]
+    Spent,
+}
+
+impl StoreError {
+    /// The same, with where the damage is.
+    fn within(self, place: &dyn std::fmt::Display) -> Self {
+        match self {
+            Self::Corrupt(what) => Self::Corrupt(format!("{place}: {what}")),
+            error => error,
+        }
+    }
 }
 
 /// How a store is doing.

@@ -68,7 +68,8 @@ impl Run {
     /// Opens a run.
     pub(super) fn open(dir: RunDir, cache_bytes: u64) -> Result<Self, StoreError> {
         let tree = Tree::open(&dir.path, cache_bytes)?;
-        let extent = tree.get(b"m")?.ok_or_else(|| corrupt(format!("{} has no end", dir.path.display())))?;
+        let damaged = |why: StoreError| why.within(&dir.path.display());
+        let extent = tree.get(b"m")?.ok_or_else(|| damaged(corrupt("it has no end")))?;
         let mut bits = Vec::new();
         for item in tree.from(b"f") {
             let (key, slice) = item?;
@@ -80,11 +81,22 @@ impl Run {
         Ok(Self {
             tree,
             filter: Filter::read(&bits),
-            extent: codec::read(&extent)?,
+            extent: codec::read(&extent).map_err(damaged)?,
             generations: dir.generations,
             path: dir.path,
             doomed: AtomicBool::new(false),
         })
+    }
+
+    /// That nothing is missing. Reads all of it.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        let (mut found, of) = (0, self.extent.entries);
+        for entry in self.from(Bound::Unbounded) {
+            entry?;
+            found += 1;
+        }
+        let path = self.path.display();
+        if found == of { Ok(()) } else { Err(corrupt(format!("{path}: of {of} entries {found} are left"))) }
     }
 
     /// Lets its directory go with it.

@@ -11,7 +11,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -35,9 +35,20 @@ pub const QUIET: &str = "sled=off";
 /// How long a flush lasts that may wait in vain.
 const NUDGE_AFTER: Duration = Duration::from_secs(1);
 
+/// Databases that can't be closed any more, see [`Tree`]'s drop …
+static LEFT_OPEN: AtomicUsize = AtomicUsize::new(0);
+/// … each of some MiB, and how many of them are enough.
+const LEFT_OPEN_MAX: usize = 16;
+
+/// Whether so many databases can't be closed that the process should rather begin anew.
+pub(super) fn is_spent() -> bool {
+    LEFT_OPEN.load(Ordering::Relaxed) >= LEFT_OPEN_MAX
+}
+
 /// One database.
 pub(super) struct Tree {
     db: sled::Db,
+    dir: Arc<Path>,
     log: File,
     flushing: Arc<AtomicBool>,
     spoilt: AtomicBool,
@@ -61,11 +72,11 @@ impl Tree {
                     std::thread::sleep(LOCK_PAUSE);
                 }
                 Err(error @ sled::Error::Io(_)) => return Err(io("opening", dir, words(&error))),
-                Err(error) => return Err(StoreError::Corrupt(format!("{}: {error}", dir.display()))),
+                Err(error) => return Err(reading(dir, &error)),
             }
         };
         let log = File::open(dir.join("db")).map_err(|error| io("opening the log of", dir, error))?;
-        Ok(Self { db, log, flushing: Arc::default(), spoilt: AtomicBool::new(false) })
+        Ok(Self { db, dir: dir.into(), log, flushing: Arc::default(), spoilt: AtomicBool::new(false) })
     }
 
     /// All of it or, after a crash, nothing. Durable after [`Tree::sync`].
@@ -114,12 +125,13 @@ impl Tree {
 
     /// What is kept under `key`.
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        self.db.get(key).map_err(reading)
+        self.db.get(key).map_err(|error| reading(&self.dir, &error))
     }
 
     /// What is kept from `key` on, in order.
     pub(super) fn from(&self, key: &[u8]) -> impl Iterator<Item = Result<(Bytes, Bytes), StoreError>> + use<> {
-        self.db.range(key..).map(|item| item.map_err(reading))
+        let dir = self.dir.clone();
+        self.db.range(key..).map(move |item| item.map_err(|error| reading(&dir, &error)))
     }
 }
 
@@ -129,6 +141,7 @@ impl Drop for Tree {
     fn drop(&mut self) {
         if self.spoilt.load(Ordering::Acquire) || self.log.sync_all().is_err() {
             std::mem::forget(self.db.clone());
+            LEFT_OPEN.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -165,6 +178,12 @@ fn remove_half_made_snapshots(dir: &Path) -> Result<(), StoreError> {
     half_made.try_for_each(|path| fs::remove_file(&path).map_err(|error| io("removing", &path, error)))
 }
 
+/// Whether the database in `dir` has noted which of its pages count: then it takes none for torn.
+pub(super) fn has_noted_pages(dir: &Path) -> Result<bool, StoreError> {
+    let is_snapshot = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().starts_with("snap.");
+    Ok(list(dir)?.iter().any(is_snapshot))
+}
+
 fn writing(error: &sled::Error) -> StoreError {
     StoreError::Io(words(error))
 }
@@ -180,10 +199,15 @@ fn words(error: &sled::Error) -> String {
     }
 }
 
-fn reading(error: sled::Error) -> StoreError {
+fn reading(dir: &Path, error: &sled::Error) -> StoreError {
+    let dir = dir.display();
     match error {
-        sled::Error::Io(_) => StoreError::Io(words(&error)),
-        error => StoreError::Corrupt(error.to_string()),
+        sled::Error::Io(_) => StoreError::Io(format!("{dir}: {}", words(error))),
+        sled::Error::Corruption { at: Some(at), .. } => {
+            StoreError::Corrupt(format!("{dir}: what is read at {at:?} is not what was written"))
+        }
+        sled::Error::Corruption { at: None, .. } => StoreError::Corrupt(format!("{dir}: its files are not as written")),
+        error => StoreError::Corrupt(format!("{dir}: {error}")),
     }
 }
 

@@ -15,6 +15,7 @@ use tracing::{error, info};
 
 use super::home::Home;
 use super::journal::Journal;
+use super::tree::is_spent;
 use super::young::Generation;
 use super::{StoreError, Ticket};
 use crate::clock;
@@ -216,6 +217,10 @@ impl<F: Fn(Result<Ticket, StoreError>)> Work<F> {
             self.shared.flushes.lock().unwrap_or_else(PoisonError::into_inner).record(took);
             self.shared.durable.store(last, Ordering::Release);
             (self.on_durable)(Ok(last));
+            if is_spent() {
+                // By the runs, then.
+                (self.on_durable)(Err(StoreError::Spent));
+            }
             self.gather(batches, last, queue, inbox);
         }
         done
@@ -255,7 +260,7 @@ impl<F: Fn(Result<Ticket, StoreError>)> Work<F> {
             if !self.shared.failing.swap(true, Ordering::AcqRel) {
                 error!(name: "disk_fails", "{error}: registrations are refused, what is known is revoked; trying again until it works");
             }
-            (self.on_durable)(Err(error));
+            (self.on_durable)(Err(if is_spent() { StoreError::Spent } else { error }));
             if closed {
                 return false;
             }
@@ -280,7 +285,7 @@ impl<F: Fn(Result<Ticket, StoreError>)> Work<F> {
             Some(journal) => journal,
             none => {
                 if self.shared.failing.load(Ordering::Acquire) {
-                    self.home.probe()?;
+                    self.home.probe(self.head.len())?;
                 }
                 none.insert(Journal::create(&self.home, self.generation, self.part, &self.head)?)
             }
