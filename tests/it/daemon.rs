@@ -65,6 +65,11 @@ pub(crate) async fn run_to_end(subcommand: &str, config: &Path) -> Output {
     soon("the end of a process", command(subcommand, config).output()).await.unwrap()
 }
 
+/// The same for the daemon, with more in its environment.
+pub(crate) async fn run_to_end_in(config: &Path, environment: &[(&str, &str)]) -> Output {
+    soon("the end of a process", command("run", config).envs(environment.iter().copied()).output()).await.unwrap()
+}
+
 /// A running daemon. Killed when dropped, and its log shown if that is because of a panic.
 pub(crate) struct Daemon {
     child: Child,

@@ -29,9 +29,12 @@ impl Faults {
 
     /// Starts it again after it was ended.
     pub(crate) async fn restart(&self, rig: &mut Rig) {
-        let environment = [("LD_PRELOAD", &self.library), ("FAULTS", &self.asked)];
-        let environment = environment.map(|(name, path)| (name, path.to_str().unwrap()));
-        rig.daemon = Some(Daemon::start_in(&rig.path("config.toml"), &environment).await);
+        rig.daemon = Some(Daemon::start_in(&rig.path("config.toml"), &self.environment()).await);
+    }
+
+    /// Where the faults are.
+    pub(crate) fn environment(&self) -> [(&str, &str); 2] {
+        [("LD_PRELOAD", &self.library), ("FAULTS", &self.asked)].map(|(name, path)| (name, path.to_str().unwrap()))
     }
 
     pub(crate) fn begin(&self, fault: &str, how: &str) {
