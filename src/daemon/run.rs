@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -32,7 +32,7 @@ use crate::intake::access::Rules;
 use crate::intake::desk::{Desk, Reloads};
 use crate::intake::{self, Gate, Limits, Refused, socket::SocketError, webhook::Webhook};
 use crate::platform::{self, Platform, RbmClient, Shadow};
-use crate::store::{Durability, SledStore, StoreError, StoreOptions};
+use crate::store::{Durability, SledStore, StoreError, StoreOptions, is_of_database};
 
 /// How long requests in progress may take to end once a stop was asked for.
 const GRACE: Duration = Duration::from_secs(10);
@@ -154,6 +154,7 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
     let hangup = signal(SignalKind::hangup()).map_err(|error| Failure::new(exit::SOFTWARE, error))?;
 
     let (directory, options) = (config.store.path.clone(), store_options(&config));
+    end_with_the_database(directory.clone());
     let options = StoreOptions { progress: Some(systemd::opening), ..options };
     let news = teller.clone();
     // Opening reads, and after a crash much: not on a thread that others wait for.
@@ -263,6 +264,19 @@ async fn live(path: &Path, loaded: Loaded, logs: Logs) -> Result<(), Failure> {
         }
     };
     ended.map_err(|_| Failure(exit::SOFTWARE, "the engine ended by itself".to_owned()))
+}
+
+/// The database panics where its files, or the disk, are not what it counts on. That is not a fault of this program, and is said
+/// as what it is.
+fn end_with_the_database(store: PathBuf) {
+    let otherwise = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        otherwise(panic);
+        if panic.location().is_some_and(|place| is_of_database(place)) {
+            error!(name: "store_panics", "the store in {} is damaged, or its disk fails; {WAY_OUT}", store.display());
+            std::process::exit(exit::IO.0.into());
+        }
+    }));
 }
 
 /// Runs the engine on a thread of its own. What is returned is told when the store is closed.

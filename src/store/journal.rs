@@ -9,6 +9,8 @@
 //! whatever was not acknowledged. The part left behind may hold some of that as well; serial numbers tell. A journal is
 //! never written to again after a restart either: that begins a generation of its own.
 
+use std::fs;
+
 use minicbor::Decoder;
 
 use super::StoreError;
@@ -74,6 +76,20 @@ impl Journal {
 
 /// Applies a journal to what its predecessors gave, or to its own head if it is the first.
 pub(super) fn replay(dir: &JournalDir, state: &mut Option<State>) -> Result<(), StoreError> {
+    // Opening it does away with what the database takes for torn. What one opening has found the next one is to find.
+    let found = dir.path.join("damage");
+    if let Ok(words) = fs::read_to_string(&found) {
+        return Err(StoreError::Corrupt(words));
+    }
+    let replayed = read(dir, state);
+    if let Err(StoreError::Corrupt(words)) = &replayed {
+        // If that can't be written either, there is worse to say of such a disk than what the next opening will.
+        let _ = fs::write(found, words);
+    }
+    replayed
+}
+
+fn read(dir: &JournalDir, state: &mut Option<State>) -> Result<(), StoreError> {
     let synced = seal::synced(&dir.path)?;
     let tree = Tree::open(&dir.path, CACHE_BYTES)?;
     let (mut stream, mut slices) = (Vec::new(), 0_u64);

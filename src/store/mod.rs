@@ -27,7 +27,7 @@ mod writer;
 mod young;
 
 pub use disk::{Options as StoreOptions, SledStore};
-pub use tree::QUIET;
+pub use tree::{QUIET, is_of_database};
 
 use std::time::Duration;
 

@@ -32,6 +32,11 @@ const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// For the log's filter: what the database says by itself. Each error that it has comes back to the store, which knows what it means.
 pub const QUIET: &str = "sled=off";
 
+/// Whether it is the database that panics there: at files that are not as it left them, or a disk that fails where it counts on it.
+pub fn is_of_database(place: &std::panic::Location<'_>) -> bool {
+    place.file().contains("/sled-0.34")
+}
+
 /// How long a flush lasts that may wait in vain.
 const NUDGE_AFTER: Duration = Duration::from_secs(1);
 
