@@ -63,8 +63,9 @@ pub async fn main(args: Args) -> anyhow::Result<bool> {
     let start = clock::now();
     let screen = Arc::new(Screen::new(args.json, start));
     let (messages, ends) = (SENDING.as_millis() / EVERY.as_millis(), PROMOTION_ENDS.as_secs());
-    screen.say(&format!("A sandbox platform, the real daemon, and an agent with some {messages} messages: OTPs that"));
-    screen.say(&format!("live 4 s, notices 8 s, a promotion that ends in {ends} s. Some of the handsets are off."));
+    screen.say(&format!("A sandbox platform, the real daemon, and an agent with some {messages} messages:"));
+    screen.say(&format!("OTPs that live 4 s, notices 8 s, a promotion that ends in {ends} s. Some of the"));
+    screen.say("handsets are off.");
 
     let program = std::env::current_exe().context("where is this program?")?;
     let platform = (sandbox.base_url(), sandbox.key_path());

@@ -80,7 +80,7 @@ impl Screen {
         if let Some(lateness) = verdict.lateness {
             writeln!(
                 out,
-                "First DELETEs left {} ms (p50), {} ms (p99), {} ms (max) after they were due, since the restart.",
+                "First DELETEs since the restart: {} ms (p50), {} ms (p99), {} ms (max) late.",
                 lateness.p50.as_millis(),
                 lateness.p99.as_millis(),
                 lateness.max.as_millis(),
