@@ -255,9 +255,11 @@ impl Oracle {
     }
 
     fn learnt(&mut self, word: usize, told: &Evidence, effect: EvidenceEffect, at: Moment) -> Result<(), Broken> {
-        let early = effect == EvidenceEffect::Early;
-        self.words[word].heard = vec![Heard::Done { early }];
         let (id, since) = (&told.identity.message_id, self.words[word].at);
+        let before = self.life(&told.identity).is_some_and(|life| self.lives[life].begun.round < since.round);
+        // What says no more than what waits already may have come before its message as well.
+        let early = effect == EvidenceEffect::Early || effect == EvidenceEffect::Duplicate && !before;
+        self.words[word].heard = vec![Heard::Done { early }];
         let Some(life) = self.life(&told.identity).map(|life| &self.lives[life]) else { return Ok(()) };
         // It was there when the evidence came, and nothing was lost since.
         if life.sure && life.begun.round < since.round && life.begun.run == at.run {
@@ -280,7 +282,10 @@ impl Oracle {
     /// It was delivered, and the daemon has to know.
     fn is_known_delivered(&self, life: &Life) -> bool {
         let mut told = life.told_of(&self.words, is_delivery).filter(|word| word.is_done());
-        told.any(|word| word.at.round >= life.begun.round || self.waited_for(life, word))
+        told.any(|word| {
+            let same_round = word.at.round == life.begun.round && word.heard[..] == [Heard::Done { early: false }];
+            word.at.round > life.begun.round || same_round || self.waited_for(life, word)
+        })
     }
 
     /// Evidence came before its message, and has to have been kept for it.
