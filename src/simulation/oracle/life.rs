@@ -30,6 +30,8 @@ pub(super) struct Life {
     pub rules_before: Vec<Rule>,
     /// It waits for its deadline, as far as is written.
     pub pending: bool,
+    /// The latest time at which something of it was written: a decision stands, also after the clock was taken back.
+    pub latest: Timestamp,
     /// Its registration was acknowledged.
     pub sure: bool,
     /// It is not there any more, and may not be.
@@ -69,6 +71,7 @@ impl Life {
             rules: rule.iter().cloned().collect(),
             rules_before: rule.into_iter().collect(),
             pending: true,
+            latest: begun.now.wall,
             sure: false,
             removed: false,
             lost: false,

@@ -369,6 +369,7 @@ impl Oracle {
         let use_case = self.use_case(record)?;
         let id = &record.identity.message_id;
         let Some(life) = self.life(&record.identity) else { return Ok(()) };
+        self.lives[life].latest = self.lives[life].latest.max(at.now.wall);
         if record.state == State::Pending && record.deadline != before.deadline
             || record.send_time != before.send_time
             || record.tags != before.tags

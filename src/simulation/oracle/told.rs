@@ -108,7 +108,8 @@ impl Oracle {
             }
             Outcome::Unknown => answered(&|answer| *answer == Answer::NotFound),
             Outcome::Failed => {
-                answered(&|answer| matches!(answer, Answer::Rejected(_))) || self.is_out_of_time(life, at.now.wall)
+                answered(&|answer| matches!(answer, Answer::Rejected(_)))
+                    || self.is_out_of_time(life, at.now.wall.max(life.latest))
             }
             Outcome::Withdrawn => {
                 self.words.iter().any(|word| word.verb(&life.identity) == Some(Verb::Withdraw) && word.may_be_done())
