@@ -1,9 +1,10 @@
 //! Bytes that are not what was written, anywhere in a store: it opens and all of it is there, or it says what is damaged.
 //!
 //! What was acknowledged and synced is never dropped without a word, nobody panics but the database (and where that does, the
-//! daemon says so and ends with 74), and what one opening has found the next one finds as well: a restart mends nothing. Each damage is to one file, as a dying disk does it: a bit
-//! turned over, a sector zeroed, the end cut off. In half of them the host lost its power as well, so that whatever was not
-//! synced is what it was before; then the last batch of all may be what nobody can miss (see `seal.rs`).
+//! daemon says so and ends with 74), and what one opening has found the next one finds as well: a restart mends nothing. Each
+//! damage is to one file, as a dying disk does it: a bit turned over, a sector zeroed, the end cut off. In half of them the host
+//! lost its power as well, so that whatever was not synced is what it was before; then the last batch of all may be what nobody
+//! can miss (see `seal.rs`).
 //!
 //! `REVOKED_STORE_DAMAGES` sets how often, `REVOKED_STORE_SEED` where to begin.
 
@@ -14,6 +15,7 @@ mod store_world;
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -65,9 +67,9 @@ fn leave(root: &Path, orderly: bool) -> Left {
     }
     if orderly {
         store.close();
-        copy(&lives, &dir);
+        copy(&lives, &dir).unwrap();
     } else {
-        copy(&lives, &dir);
+        copy_living(&lives, &dir);
         store.close();
     }
     let seals = std::mem::take(&mut *seals.lock().unwrap());
@@ -75,35 +77,55 @@ fn leave(root: &Path, orderly: bool) -> Left {
     Left { synced: synced.filter(|(path, _)| dir.join(path).exists()).collect(), dir }
 }
 
-/// Of a store that goes on living too: what is renamed or removed meanwhile was not to be copied.
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).unwrap();
+/// As it was at one instant: until nothing is made, renamed or removed meanwhile.
+fn copy_living(from: &Path, to: &Path) {
+    let listed = || {
+        let mut found = Vec::new();
+        files(from, &mut found).map(|()| found)
+    };
+    for _ in 0..1000 {
+        let _ = fs::remove_dir_all(to);
+        if let Ok(before) = listed()
+            && copy(from, to).is_ok()
+            && listed().is_ok_and(|after| after == before)
+        {
+            return;
         }
     }
+    panic!("the store never rests");
 }
 
-fn files(dir: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to)?;
+        } else {
+            fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
+}
+
+fn files(dir: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
         if path.is_dir() {
-            files(&path, found);
-        } else if fs::metadata(&path).unwrap().len() > 0 {
+            files(&path, found)?;
+        } else if fs::metadata(&path)?.len() > 0 {
             found.push(path);
         }
     }
     found.sort();
+    Ok(())
 }
 
 /// Does something to one of the files; tells what. `whole`: none is cut off, which no loss of power does to what was synced.
 fn damage(store: &Path, whole: bool, random: &mut fastrand::Rng) -> String {
     let mut all = Vec::new();
-    files(store, &mut all);
+    files(store, &mut all).unwrap();
     // Nearly all bytes are in the logs.
     let logs = random.u8(0..4) > 0;
     all.retain(|path| !logs || path.ends_with("db"));
@@ -197,7 +219,7 @@ fn damage_is_said_or_does_no_harm() {
         let mut random = fastrand::Rng::with_seed(seed + number);
         let left = &left[random.usize(0..2)];
         let store = root.path().join("damaged");
-        copy(&left.dir, &store);
+        copy(&left.dir, &store).unwrap();
         let cut = random.bool();
         if cut {
             left.synced.iter().for_each(|(path, bytes)| fs::write(store.join(path), bytes).unwrap());

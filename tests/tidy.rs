@@ -67,7 +67,7 @@ const BANS: [Ban; 11] = [
         but: &[
             "src/daemon/",
             "src/engine/mod.rs",
-            "src/store/writer.rs",
+            "src/progress.rs",
             "src/platform/",
             "src/sandbox/",
             "src/ctl/",

@@ -23,7 +23,7 @@ use super::pace::{Pace, PaceLimits};
 use super::recall::Recalls;
 use super::retune::Tuning;
 use super::subscriptions::Subscriptions;
-use super::time::Time;
+use super::time::{Stepped, Time};
 use crate::clock::Now;
 use crate::fallback::Granted;
 use crate::model::ledger::{self, Hour, Ledger};
@@ -117,15 +117,6 @@ pub enum Effect {
     Disarm(usize),
     /// Outcomes up to this cursor may be read.
     Outcomes(Cursor),
-}
-
-/// What the wall clock did.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Stepped {
-    /// It was not ours to see, or it was not far.
-    Perhaps,
-    /// It went back, far.
-    Back,
 }
 
 /// One agent and region: what shares a pace.

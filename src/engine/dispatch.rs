@@ -11,9 +11,10 @@ use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
 use super::calls::Calls;
-use super::core::{Batch, Core, Effect, Flight, Route, Stepped};
+use super::core::{Batch, Core, Effect, Flight, Route};
 use super::lanes::{FENCE_LOW, Lane};
 use super::pace::{self, Permit};
+use super::time::Stepped;
 use super::told::message_hash;
 use crate::clock::Now;
 use crate::model::{

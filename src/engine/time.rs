@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
-use super::core::{Batch, Core, Stepped};
+use super::core::{Batch, Core};
 use super::handle::{Command, Handle, Refusal};
 use crate::clock::Now;
 use crate::model::Timestamp;
@@ -62,6 +62,15 @@ pub(super) struct Time {
     behind: Option<i64>,
     /// What is on disk.
     kept: Option<Reckoning>,
+}
+
+/// What the wall clock did.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Stepped {
+    /// It was not ours to see, or it was not far.
+    Perhaps,
+    /// It went back, far.
+    Back,
 }
 
 /// What a look at the clock found.
