@@ -252,3 +252,22 @@ fn delete(path: &Path) -> Result<(), StoreError> {
     let deleted = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     deleted.map_err(|error| io("removing", path, error))
 }
+
+/// Opens what is in this directory. Opening does away with what the database takes for torn, so what one opening has found to be
+/// damaged the next one would not find: it is noted, and said again.
+pub(super) fn finding_damage_again<T>(
+    dir: &Path,
+    open: impl FnOnce() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let note = dir.join("damage");
+    if let Ok(words) = fs::read_to_string(&note) {
+        let words = if words.is_empty() { format!("{}: damage was found before", dir.display()) } else { words };
+        return Err(StoreError::Corrupt(words));
+    }
+    let opened = open();
+    if let Err(StoreError::Corrupt(words)) = &opened {
+        // If that can't be written either, there is worse to say of such a disk than what the next opening will.
+        let _ = fs::write(note, words);
+    }
+    opened
+}

@@ -3,20 +3,18 @@
 //! It is one stream of bytes: first a head (see [`Facts`]), then the batches in order, each with its serial number. The
 //! stream is cut into slices that stand under 1, 2, 3, … in a database of their own, each behind a version byte; a group
 //! of batches is a whole number of slices and one write, so that a crash leaves all of the group or nothing. That a journal has
-//! lost none of the groups that were synced its [seal](super::seal) tells.
+//! lost none of the groups that were synced its [`seal`] tells.
 //!
 //! When a write fails, the writer leaves that journal alone and goes on in the next *part* of the same generation with
 //! whatever was not acknowledged. The part left behind may hold some of that as well; serial numbers tell. A journal is
 //! never written to again after a restart either: that begins a generation of its own.
-
-use std::fs;
 
 use minicbor::Decoder;
 
 use super::StoreError;
 use super::codec::{self, corrupt};
 use super::disk::random;
-use super::home::{Home, JournalDir};
+use super::home::{Home, JournalDir, finding_damage_again};
 use super::logged::{Logged, StoredChange};
 use super::seal::{self, Seal};
 use super::state::{Facts, State};
@@ -44,7 +42,8 @@ impl Journal {
         let path = home.journal(generation, part);
         let draft = home.draft(&path)?;
         let made = Tree::open(&draft, CACHE_BYTES).and_then(|tree| {
-            let mut journal = Self { _nudge: tree.nudge()?, tree, seal: Seal::create(&draft, random())?, slices: 0 };
+            let seal = Seal::create(&draft, random())?;
+            let mut journal = Self { _nudge: tree.nudge()?, tree, seal, slices: 0 };
             journal.append(head, home)?;
             home.publish(&draft, &path).inspect_err(|_| journal.tree.spoil())?;
             Ok(journal)
@@ -76,17 +75,7 @@ impl Journal {
 
 /// Applies a journal to what its predecessors gave, or to its own head if it is the first.
 pub(super) fn replay(dir: &JournalDir, state: &mut Option<State>) -> Result<(), StoreError> {
-    // Opening it does away with what the database takes for torn. What one opening has found the next one is to find.
-    let found = dir.path.join("damage");
-    if let Ok(words) = fs::read_to_string(&found) {
-        return Err(StoreError::Corrupt(words));
-    }
-    let replayed = read(dir, state);
-    if let Err(StoreError::Corrupt(words)) = &replayed {
-        // If that can't be written either, there is worse to say of such a disk than what the next opening will.
-        let _ = fs::write(found, words);
-    }
-    replayed
+    finding_damage_again(&dir.path, || read(dir, state))
 }
 
 fn read(dir: &JournalDir, state: &mut Option<State>) -> Result<(), StoreError> {

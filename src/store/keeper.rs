@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::home::{Home, RunDir};
+use super::home::{Home, RunDir, finding_damage_again};
 use super::key::Key;
 use super::merge::Merge;
 use super::run::{Builder, Item, Run};
@@ -77,12 +77,12 @@ impl Shelf {
         };
         for run in runs {
             let path = run.path.clone();
-            let noted = has_noted_pages(&path)?;
-            let run = shelf.take(run)?;
-            if !noted {
-                // A crash came in between, or damage: what opening has taken for torn is missing.
-                run.check()?;
-            }
+            let run = finding_damage_again(&path, || {
+                let noted = has_noted_pages(&path)?;
+                let run = shelf.take(run)?;
+                // Without: a crash came in between, or damage; what opening has taken for torn is missing.
+                if noted { Ok(run) } else { run.check().map(|()| run) }
+            })?;
             shelf.change(|runs| runs.push(run));
             opened(&path);
         }

@@ -34,7 +34,8 @@ pub const QUIET: &str = "sled=off";
 
 /// Whether it is the database that panics there: at files that are not as it left them, or a disk that fails where it counts on it.
 pub fn is_of_database(place: &std::panic::Location<'_>) -> bool {
-    place.file().contains("/sled-0.34")
+    // From a registry, or vendored.
+    ["/sled-0.34", "/sled/src/"].iter().any(|part| place.file().contains(part))
 }
 
 /// How long a flush lasts that may wait in vain.
@@ -169,6 +170,8 @@ impl Drop for Nudge {
     }
 }
 
+const HALF_MADE: &str = ".generating";
+
 /// When sled opens a database it may note where it stands, in `snap.N.generating` which becomes `snap.N`. A process killed
 /// in between leaves the former by half, and sled 0.34 takes that for the newest snapshot and calls the database corrupt
 /// (it passes over `.in___motion`, as such files were called once). Nothing is lost with it: snapshots only spare reading.
@@ -178,14 +181,17 @@ fn remove_half_made_snapshots(dir: &Path) -> Result<(), StoreError> {
     }
     let mut half_made = list(dir)?.into_iter().filter(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with("snap.") && name.ends_with(".generating")
+        name.starts_with("snap.") && name.ends_with(HALF_MADE)
     });
     half_made.try_for_each(|path| fs::remove_file(&path).map_err(|error| io("removing", &path, error)))
 }
 
 /// Whether the database in `dir` has noted which of its pages count: then it takes none for torn.
 pub(super) fn has_noted_pages(dir: &Path) -> Result<bool, StoreError> {
-    let is_snapshot = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().starts_with("snap.");
+    let is_snapshot = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("snap.") && !name.ends_with(HALF_MADE)
+    };
     Ok(list(dir)?.iter().any(is_snapshot))
 }
 
