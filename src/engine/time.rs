@@ -192,7 +192,9 @@ impl<S: Store> Core<S> {
         // Until it is as far as if the host had not been off at all.
         let right = |newest: Timestamp| zero_of(Now { wall: newest.minus(STEP_MAX), ..now });
         let furthest = zero.unwrap_or(i64::MIN);
-        let steps = kept.iter().flat_map(|kept| kept.steps.iter().copied()).collect();
+        let steps = kept.iter().flat_map(|kept| kept.steps.iter().copied());
+        // The host came up with a clock that is not there yet: that step was taken back while nobody looked.
+        let steps = steps.filter(|(to, _)| zero.is_some() || *to <= now.wall).collect();
         self.time = Time { boot, zero, furthest, steps, held: None, behind: behind.map(right), kept };
         if let Some(newest) = behind {
             warn!(clock = %now.wall, %newest, "the clock is behind what the store knows: deadlines wait until it is put right");

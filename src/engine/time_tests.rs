@@ -271,3 +271,15 @@ fn a_wrong_clock_that_was_put_right_is_no_measure_for_the_next_start() {
     step(&mut rig, true, DAY);
     assert!(rig.core.disbelief().is_some(), "what was booked for tomorrow does not make that today");
 }
+
+#[test]
+fn a_step_that_a_restart_of_the_host_takes_back_makes_no_wait_longer() {
+    let mut rig = lives(MemoryStore::default(), BOOTS[0], start());
+    step(&mut rig, true, DAY);
+    accept(&mut rig).unwrap();
+    rig.pass(SECOND);
+    let right = Now { wall: start().wall.plus(SECOND * 2), mono: SECOND };
+    let rig = lives(rig.core.store, BOOTS[1], right);
+    let end = start().wall.plus(HOUR);
+    assert_eq!(rig.core.time.over(end, SECOND * 10), end);
+}
