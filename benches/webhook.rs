@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -21,6 +22,7 @@ use revoked::clock;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 const CLIENTS: usize = 64;
@@ -176,6 +178,9 @@ fn resident_kib(id: u32) -> u64 {
 /// So many in all; one in twenty is slow. Returns how many there were.
 async fn attack(address: SocketAddr, bad: u64) -> anyhow::Result<u64> {
     const EACH: u64 = 4;
+    /// With the others fewer than one address may have connections, or the slowest would make room and hear nothing.
+    const SLOW_AT_ONCE: usize = 200;
+    let slow_ones = Arc::new(Semaphore::new(SLOW_AT_ONCE));
     let mut working = JoinSet::new();
     let (slow, kinds) = (bad / 20, [Bad::Malformed, Bad::Unsigned, Bad::WronglySigned, Bad::Oversized]);
     let one = (bad - slow) / (kinds.len() as u64 * EACH);
@@ -185,7 +190,11 @@ async fn attack(address: SocketAddr, bad: u64) -> anyhow::Result<u64> {
         }
     }
     for _ in 0..slow {
-        working.spawn(dawdle(address));
+        let slow_ones = Arc::clone(&slow_ones);
+        working.spawn(async move {
+            let _turn = slow_ones.acquire().await?;
+            dawdle(address).await
+        });
     }
     while let Some(result) = working.join_next().await {
         result??;
