@@ -13,6 +13,12 @@ fn no_promise_is_broken_whatever_goes_wrong() {
     println!("{} seeds: {:?}", sweep.seeds, sweep.tally);
 }
 
+/// After a step back of the clock by night the engine asked the same messages again and again which night they wait for.
+#[test]
+fn a_world_that_once_never_came_to_rest_does() {
+    run(54_473).unwrap();
+}
+
 #[test]
 fn the_same_seed_is_the_same_run() {
     for seed in 1000..1010 {

@@ -163,8 +163,8 @@ impl<S: Store> Core<S> {
     fn cap_waits(&mut self, lane: LaneId, stepped: Stepped, now: Timestamp) -> Result<bool, StoreError> {
         let Some(policy) = self.lanes.get(lane).map(|lane| Arc::clone(&lane.policy)) else { return Ok(false) };
         // Quiet hours are over within a day; after a step back, the end that is waited for may be that of another night.
-        let by_night = policy.not_between.is_some() && stepped != Stepped::Back;
-        let settle = if by_night { policy.settle.max(DAY) } else { policy.settle };
+        let (by_night, back) = (policy.not_between.is_some(), stepped == Stepped::Back);
+        let settle = if by_night && !back { policy.settle.max(DAY) } else { policy.settle };
         let longest = [
             (Queue::Retry, retry::CEILING),
             (Queue::Recalled, retry::CEILING),
@@ -178,12 +178,20 @@ impl<S: Store> Core<S> {
                 continue;
             }
             let latest = now.plus(longest);
-            let from = Place { order: latest, seq: u64::MAX };
+            let mut from = Place { order: latest, seq: u64::MAX };
+            // Those may well come back to where they are: each is asked once.
+            let nights = by_night && back && queue == Queue::Settling;
+            if nights && let Some(found) = self.lanes.get(lane) {
+                from = from.max(found.night_asked.unwrap_or(from));
+            }
             let places = match self.store.places(lane, queue, Some(from), self.scale.stride) {
                 Ok(places) => places,
                 Err(error) => return self.cut_short(batch, error),
             };
             let full = places.len() == self.scale.stride;
+            if nights && let Some(found) = self.lanes.get_mut(lane) {
+                found.night_asked = places.last().copied().or(found.night_asked);
+            }
             for place in places {
                 // What is out has its turn already.
                 if is_out(&self.flights, &self.calls, queue, place.seq) {

@@ -29,6 +29,8 @@ pub(super) struct Lane {
     pub spread_next: Timestamp,
     /// What the holds mean for it.
     pub held: Held,
+    /// After a step back: up to where those that wait for the end of a night were asked again for which one.
+    pub night_asked: Option<Place>,
     lines: [Line; Queue::ALL.len()],
 }
 
@@ -179,7 +181,7 @@ impl Line {
 impl Lane {
     fn new(spec: LaneSpec, policy: Arc<Policy>, route: usize, window: usize) -> Self {
         let lines = std::array::from_fn(|_| Line { window, ..Line::default() });
-        Self { spec, policy, route, spread_next: Timestamp::EPOCH, held: Held::default(), lines }
+        Self { spec, policy, route, spread_next: Timestamp::EPOCH, held: Held::default(), night_asked: None, lines }
     }
 
     pub(super) fn line(&self, queue: Queue) -> &Line {

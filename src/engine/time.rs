@@ -235,6 +235,9 @@ impl<S: Store> Core<S> {
     /// Waits may be longer than they can be, and what is armed is armed for the wrong instant.
     pub(super) fn clock_stepped(&mut self, how: Stepped) {
         self.routes.iter_mut().for_each(|route| route.stepped = route.stepped.max(Some(how)));
+        if how == Stepped::Back {
+            self.lanes.iter_mut().for_each(|lane| lane.night_asked = None);
+        }
         self.dirty.extend(0..self.routes.len());
     }
 
