@@ -228,9 +228,9 @@ impl<F: Fn(Result<Ticket, StoreError>)> Work<F> {
 
     /// Gives a crowd a moment to come again, and more of it as long as nobody waits.
     fn gather(&self, batches: usize, done: Ticket, queue: &mut VecDeque<Order>, inbox: &Receiver<Order>) {
-        // More than that wait already if the disk is what holds up.
         queue.extend(inbox.try_iter());
-        if batches < CROWD || !queue.is_empty() {
+        let waiting = queue.iter().map(|order| if let Order::Batch { stream, .. } = order { stream.len() } else { 0 });
+        if batches < CROWD || waiting.sum::<usize>() >= GROUP_BYTES {
             return;
         }
         for _ in 0..GATHERED_MAX {
