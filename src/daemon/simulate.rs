@@ -56,6 +56,11 @@ pub(super) fn main(args: &Args) -> anyhow::Result<bool> {
         SEED.set(Some(seed));
         if let (Some(sums), false) = (sums, args.json) {
             let (done, events, failed) = (sums.seeds, sums.tally.events, sums.failures.len());
+            // At once: the rest may take hours.
+            if let Some(failure) = sums.failures.last().filter(|failure| failure.seed == seed) {
+                progress.end();
+                anstream::println!("{failure}");
+            }
             progress.say(|| format!("{done} of {seeds} seeds, {events} events, {failed} failed"));
         }
     });
@@ -67,7 +72,6 @@ pub(super) fn main(args: &Args) -> anyhow::Result<bool> {
     if args.json {
         writeln!(out, "{}", report(first, &sweep, took))?;
     } else {
-        sweep.failures.iter().try_for_each(|failure| writeln!(out, "{failure}"))?;
         let Sweep { seeds, tally, failures } = &sweep;
         writeln!(
             out,

@@ -25,6 +25,8 @@ use crate::store::{Cursor, Ticket};
 /// Timers that ring within an hour without anything coming of it: more is a daemon that runs in circles. What rests or can't be
 /// read is looked at every second, on each route.
 const CIRCLES_MAX: u32 = 30_000;
+/// Timers that ring at one instant: it has a few strides to take, and then comes to rest.
+const AT_ONCE_MAX: u32 = 10_000;
 const HOUR: Duration = Duration::from_secs(3600);
 /// How long after the faults have stopped everything has to have its outcome: the longest rest, and the longest that a clock
 /// step goes unnoticed where nobody was told.
@@ -84,6 +86,8 @@ pub(super) struct World<'a> {
     /// How long it is to be down after the stop under way, and with which configuration it comes back.
     pub(super) stop: (Duration, Option<usize>),
     pub(super) circles: (Duration, u32),
+    /// When a timer last rang, and how often just then.
+    at_once: (Duration, u32),
     pub(super) healed: bool,
     /// What is to be said when the status is asked for.
     pub(super) counted: Option<Counted>,
@@ -128,6 +132,7 @@ impl<'a> World<'a> {
             nudged: false,
             stop: (Duration::ZERO, None),
             circles: (Duration::ZERO, 0),
+            at_once: (Duration::ZERO, 0),
             healed: false,
             counted: None,
             tally: Tally::default(),
@@ -262,6 +267,9 @@ impl<'a> World<'a> {
         let (since, circles) = self.circles;
         self.circles = if self.now.mono < since + HOUR { (since, circles + 1) } else { (self.now.mono, 0) };
         broken!(circles < CIRCLES_MAX, "no running in circles", "route {route} rings again and again");
+        let (last, times) = self.at_once;
+        self.at_once = if self.now.mono == last { (last, times + 1) } else { (self.now.mono, 0) };
+        broken!(times < AT_ONCE_MAX, "work comes to an end", "route {route} is never done with what there is to do");
         if self.plant == Some(Plant::LostTimer) && !self.healed && lost {
             return Ok(());
         }

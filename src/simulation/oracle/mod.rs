@@ -243,8 +243,8 @@ impl Oracle {
         let id = &draft.message_id;
         let identity = Identity { agent: draft.agent.clone(), message_id: id.clone() };
         broken!(record.identity == identity, "an answer for each", "{id} was asked, {:?} answered", record.identity);
-        // One that was over may have been removed since.
-        let Some(life) = self.lives.iter().rposition(|life| life.identity == identity) else {
+        // One that was over may have been removed since; one that a crash took is not what was found.
+        let Some(life) = self.lives.iter().rposition(|life| life.identity == identity && !life.lost) else {
             return Err(Broken {
                 promise: "no acknowledged message is lost",
                 words: format!("{id} is acknowledged, and was never written"),
