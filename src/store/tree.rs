@@ -1,9 +1,8 @@
 //! The only file that names sled: one small database in one directory, and what of it we rely on.
 //!
-//! sled 0.34 was measured to keep what it was given across `kill -9` and power cuts as long as it goes to one tree, is
+//! sled 0.34 was measured to keep a batch whole across `kill -9` and power cuts as long as it goes to one tree, is
 //! followed by `flush()`, and then by our own `fdatasync` of its log file: sled itself only asks for `sync_file_range`,
-//! which promises nothing about a volatile disk cache or the file's metadata. Of what was written later a crash leaves none or a
-//! beginning, since sled reads its log up to the first message that is torn. It was also measured never to give space
+//! which promises nothing about a volatile disk cache or the file's metadata. It was also measured never to give space
 //! back and to open the slower the more passed through it. So no database here lives long: journals and runs are written
 //! once, in order, and end as directories that are removed.
 //!
@@ -13,6 +12,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::StoreError;
@@ -20,6 +21,9 @@ use super::home::Home;
 
 /// Bytes that are cheap to clone and to take a part of.
 pub(super) type Bytes = sled::IVec;
+
+/// A writer of one batch.
+pub(super) type Batch = sled::Batch;
 
 /// sled gives its lock back from a background thread some time after it was closed.
 const LOCK_TRIES: u32 = 500;
@@ -33,6 +37,9 @@ pub fn is_of_database(place: &std::panic::Location<'_>) -> bool {
     // From a registry, or vendored.
     ["/sled-0.34", "/sled/src/"].iter().any(|part| place.file().contains(part))
 }
+
+/// How long a flush lasts that may wait in vain.
+const NUDGE_AFTER: Duration = Duration::from_secs(1);
 
 /// Databases that can't be closed any more, see [`Tree`]'s drop …
 static LEFT_OPEN: AtomicUsize = AtomicUsize::new(0);
@@ -49,6 +56,7 @@ pub(super) struct Tree {
     db: sled::Db,
     dir: Arc<Path>,
     log: File,
+    flushing: Arc<AtomicBool>,
     spoilt: AtomicBool,
 }
 
@@ -74,17 +82,25 @@ impl Tree {
             }
         };
         let log = File::open(dir.join("db")).map_err(|error| io("opening the log of", dir, error))?;
-        Ok(Self { db, dir: dir.into(), log, spoilt: AtomicBool::new(false) })
+        Ok(Self { db, dir: dir.into(), log, flushing: Arc::default(), spoilt: AtomicBool::new(false) })
     }
 
-    /// Durable after [`Tree::sync`]. After a crash before that, some of what was written may be there, from its beginning on.
+    /// All of it or, after a crash, nothing. Durable after [`Tree::sync`].
+    pub(super) fn write(&self, batch: Batch) -> Result<(), StoreError> {
+        self.db.apply_batch(batch).map_err(|error| writing(&error))
+    }
+
+    /// One value of a database that nobody reads before all of it is written.
     pub(super) fn insert(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         self.db.insert(key, value).map_err(|error| writing(&error)).map(drop)
     }
 
     /// What was written is on disk, or at least no longer in this process.
     pub(super) fn sync(&self, home: &Home) -> Result<(), StoreError> {
-        self.db.flush().map_err(|error| writing(&error))?;
+        self.flushing.store(true, Ordering::Release);
+        let flushed = self.db.flush().map_err(|error| writing(&error));
+        self.flushing.store(false, Ordering::Release);
+        flushed?;
         home.sync_data(&self.log).map_err(|error| {
             self.spoil();
             StoreError::Io(format!("fdatasync: {error}"))
@@ -94,6 +110,23 @@ impl Tree {
     /// The disk failed, and sled does not know it: see the drop.
     pub(super) fn spoil(&self) {
         self.spoilt.store(true, Ordering::Release);
+    }
+
+    /// What a database needs that is written in batches, for as long as it is.
+    pub(super) fn nudge(&self) -> Result<Nudge, StoreError> {
+        let (db, flushing) = (self.db.clone(), self.flushing.clone());
+        let (stop, stopped) = channel::<()>();
+        let watching = move || {
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(NUDGE_AFTER) {
+                if flushing.load(Ordering::Acquire) {
+                    // Who waits for the other one hears how it went.
+                    let _ = db.flush();
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("store-nudge".to_owned()).spawn(watching);
+        let thread = thread.map_err(|error| StoreError::Io(format!("starting a thread: {error}")))?;
+        Ok(Nudge { stop: Some(stop), thread: Some(thread) })
     }
 
     /// What is kept under `key`.
@@ -115,6 +148,24 @@ impl Drop for Tree {
         if self.spoilt.load(Ordering::Acquire) || self.log.sync_all().is_err() {
             std::mem::forget(self.db.clone());
             LEFT_OPEN.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Another flush beside one that takes long. The write that holds the beginning of a batch is a small one of its own, and where
+/// it fails after all others sled notes the error and wakes nobody: the flush that waits would wait for ever. One that comes
+/// later looks at the error first, and wakes those who wait.
+pub(super) struct Nudge {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Nudge {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // It ends by panic only if sled does, and has said so by then.
+            let _ = thread.join();
         }
     }
 }

@@ -214,9 +214,9 @@ async fn an_fsync_that_fails_is_survived() {
 }
 
 #[tokio::test]
-async fn a_write_that_fails_late_holds_nobody_up() {
+async fn a_write_that_fails_after_those_behind_it_holds_nobody_up() {
     let mut rig = Rig::start().await;
-    let disk = Fails::under(&mut rig, "late").await;
+    let disk = Fails::under(&mut rig, "batch").await;
     goes_on(rig, disk).await;
 }
 
