@@ -10,13 +10,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::asked::Refusal;
 pub(super) use super::batch::Batch;
 use super::calls::Calls;
 use super::chores::{CHORES, Sifting, sift_all};
 use super::counters::{Counters, Times};
 use super::early::EarlyEvents;
 use super::export::Export;
-use super::handle::{Command, Refusal};
+use super::handle::Command;
 use super::hold::Holds;
 use super::lanes::{Lanes, with_rule_of};
 use super::pace::{Pace, PaceLimits};

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use super::handle::{EvidenceEffect, EvidenceKind, Refusal, Registered};
+use super::answers::{EvidenceEffect, Registered};
+use super::asked::{EvidenceKind, Refusal};
 use super::pace::RestReason;
 use crate::model::UseCase;
 use crate::model::ledger::Counts;

@@ -1,7 +1,8 @@
 //! What is learnt from outside about messages: delivery events and the platform's own notices.
 
+use super::answers::EvidenceEffect;
+use super::asked::{Evidence, EvidenceKind, Refusal};
 use super::core::{Batch, Core};
-use super::handle::{Evidence, EvidenceEffect, EvidenceKind, Refusal};
 use crate::model::{Event, Position, Record, Timestamp};
 use crate::store::{EarlyEvent, EarlyKind, Store};
 

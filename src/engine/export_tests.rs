@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
+use super::asked::*;
 use super::core::Input;
 use super::export::{ExportItem, LogSpan};
 use super::handle::*;

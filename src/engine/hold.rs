@@ -12,8 +12,9 @@ use std::collections::BTreeMap;
 
 use tracing::info;
 
+use super::asked::{Refusal, RefusalKind};
 use super::core::{Batch, Core};
-use super::handle::{Command, Handle, Refusal, RefusalKind};
+use super::handle::{Command, Handle};
 use crate::model::{
     Event, Hold, LaneSpec, Position, Queue, Record, Selector, State, Timestamp, policy::PLATFORM_KEEPS,
 };

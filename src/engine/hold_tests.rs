@@ -1,5 +1,7 @@
 //! What is held is not revoked, whatever happens meanwhile; and what is released leaves.
 
+use super::answers::*;
+use super::asked::*;
 use super::core::{Input, Settings};
 use super::handle::*;
 use super::hold::{HoldStatus, Which};

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::answers::*;
+use super::asked::*;
 use super::core::{Input, Settings};
 use super::handle::*;
 use super::pace::PaceLimits;

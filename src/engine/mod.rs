@@ -8,6 +8,8 @@
 //!
 //! This room knows the store and the platform by their contracts, and hooks as something to call; it must not know sled, reqwest or HTTP.
 
+mod answers;
+mod asked;
 mod batch;
 mod books;
 mod calls;
@@ -73,16 +75,19 @@ use crate::model::{Answer, Called};
 use crate::platform::Platform;
 use crate::store::{Cursor, Snapshot, Store, StoreError, Ticket};
 
+pub use self::answers::{
+    CallsStatus, Described, EvidenceEffect, Explained, Forecast, Load, Outcomes, Page, Plan, PlannedUseCase,
+    Registered, RouteStatus, Status,
+};
+pub use self::asked::{
+    Draft, Evidence, EvidenceKind, Filter, OnConflict, Own, Refusal, RefusalKind, Said, StateKind, Verb,
+};
 pub use self::books::{Books, UseCaseBooks};
 pub use self::core::{Effect, Scale, Settings};
 pub use self::counters::Counters;
 pub use self::drive::{Drive, Footprint};
 pub use self::export::{ExportHead, ExportItem, ExportLease, ExportSlice, LogSpan, export_store};
-pub use self::handle::{
-    CallsStatus, Described, Draft, Evidence, EvidenceEffect, EvidenceKind, Explained, Filter, Forecast, Handle, Load,
-    OnConflict, Outcomes, Own, Page, Plan, PlannedUseCase, Refusal, RefusalKind, Registered, RouteStatus, Said,
-    StateKind, Status, Verb,
-};
+pub use self::handle::Handle;
 pub use self::hold::{HoldStatus, Which};
 pub use self::import::Imported;
 pub use self::pace::{PaceLimits, RestReason};

@@ -1,5 +1,6 @@
 //! A recall takes back all that it names and nothing else, through holds and crashes, and knows in the end who has it.
 
+use super::asked::*;
 use super::core::{Input, Settings};
 use super::handle::*;
 use super::pace::PaceLimits;

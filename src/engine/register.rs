@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::answers::{Described, Registered};
+use super::asked::{Draft, OnConflict, Own, Refusal, Verb};
 use super::core::{Batch, Core};
-use super::handle::{Described, Draft, OnConflict, Own, Refusal, Registered, Verb};
 use crate::model::agents::meant;
 use crate::model::ledger::Cell;
 use crate::model::{

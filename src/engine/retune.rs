@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use tracing::info;
 
+use super::answers::{Explained, Forecast, Plan, PlannedUseCase};
+use super::asked::{Refusal, RefusalKind};
 use super::core::{Batch, Core, Settings};
-use super::handle::{Explained, Forecast, Plan, PlannedUseCase, Refusal, RefusalKind};
 use super::lanes::with_rule_of;
 use super::told::message_hash;
 use crate::clock::Now;

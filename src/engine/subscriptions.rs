@@ -10,8 +10,10 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use tracing::{error, warn};
 
+use super::answers::EvidenceEffect;
+use super::asked::{Refusal, Said};
 use super::core::{Batch, Core};
-use super::handle::{Command, EvidenceEffect, Handle, Refusal, Said};
+use super::handle::{Command, Handle};
 use crate::model::agents::meant;
 use crate::model::subscription::REPEATED_FOR;
 use crate::model::{

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::answers::*;
+use super::asked::*;
 use super::core::Scale;
 use super::core::Settings;
 use super::handle::*;

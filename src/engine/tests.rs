@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::answers::*;
+use super::asked::*;
 use super::core::{Core, Effect, Input, Scale, Settings};
 use super::handle::*;
 use super::pace::PaceLimits;

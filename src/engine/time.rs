@@ -20,8 +20,9 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
+use super::asked::Refusal;
 use super::core::{Batch, Core};
-use super::handle::{Command, Handle, Refusal};
+use super::handle::{Command, Handle};
 use crate::clock::Now;
 use crate::model::Timestamp;
 use crate::model::ledger::Hour;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::asked::*;
 use super::core::{Input, Settings};
 use super::handle::*;
 use super::tests::{Rig, SECOND, draft, identity, policies, start};

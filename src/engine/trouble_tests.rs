@@ -8,6 +8,8 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
+use super::answers::*;
+use super::asked::*;
 use super::core::{Input, Settings};
 use super::handle::*;
 use super::pace::PaceLimits;
