@@ -167,7 +167,7 @@ fn forbidden(message: String) -> Refusal {
 }
 
 /// Whoever sends a request of which only its handler can tell the right it takes.
-pub(super) struct Asker(Option<Peer>);
+pub(super) struct Asker(pub Option<Peer>);
 
 impl FromRequestParts<Shared> for Asker {
     type Rejection = Infallible;

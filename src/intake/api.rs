@@ -16,7 +16,7 @@ use axum::routing::{get, patch, post};
 use futures_util::stream;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::access::{Asker, Rules, Scope, takes};
@@ -30,6 +30,7 @@ use super::metrics;
 use super::parse;
 use super::recalls;
 use super::refused::{Refused, counted};
+use super::room::Room;
 use super::webhook::{Setup, Webhook};
 use super::wire::{
     AckView, ClockView, ErrorBody, ErrorView, EventView, ListView, MessageView, OutcomeView, OutcomesView, RouteView,
@@ -46,10 +47,6 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 const MESSAGE: &str = "/v1/messages/{agent}/{message}";
 const PAGE_SIZE: usize = 100;
 const PAGE_SIZE_MAX: usize = 1000;
-/// Batches taken in at once: each may hold its whole body in memory.
-const BATCHES_MAX: usize = 4;
-/// Longest time that is waited for others to make room.
-const ROOM_TIME: Duration = Duration::from_secs(20);
 
 /// Bounds on what a client may send.
 #[derive(Clone, Copy, Debug)]
@@ -90,23 +87,13 @@ pub struct Gate {
 #[derive(Clone)]
 pub(super) struct Shared {
     pub gate: Arc<Gate>,
-    batches: Arc<Semaphore>,
+    /// For batches.
+    pub room: Arc<Room>,
 }
 
 impl Shared {
     fn of(gate: Arc<Gate>) -> Self {
-        Self { gate, batches: Arc::new(Semaphore::new(BATCHES_MAX)) }
-    }
-
-    /// Room for a batch in memory.
-    ///
-    /// # Errors
-    /// 503 if others take too long with theirs.
-    pub(super) async fn room_for_a_batch(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        match tokio::time::timeout(ROOM_TIME, Arc::clone(&self.batches).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => Err(Refusal::unavailable(format!("{BATCHES_MAX} other batches are being taken in: try again"))),
-        }
+        Self { gate, room: Arc::default() }
     }
 }
 

@@ -13,9 +13,9 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use futures_util::{Stream, stream};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
-use super::access::Scope;
+use super::access::{Asker, Scope};
 use super::api::{Answer, Gate, Shared};
 use super::body::{Posted, read_body};
 use super::parse;
@@ -27,9 +27,13 @@ const CHUNK: usize = 1000;
 /// Longest time a client may take to read the answers to one such chunk.
 const CHUNK_TIME: Duration = Duration::from_secs(30);
 
-pub(super) async fn register(State(shared): State<Shared>, scope: Scope, body: Posted) -> Answer {
-    let permit = shared.room_for_a_batch().await?;
-    let Shared { gate, .. } = shared;
+pub(super) async fn register(
+    State(Shared { gate, room }): State<Shared>,
+    Asker(peer): Asker,
+    scope: Scope,
+    body: Posted,
+) -> Answer {
+    let place = room.take(peer).await?;
     let body = read_body(body, gate.limits.batch_bytes).await?;
     let lines: Vec<Bytes> = body
         .split(|byte| *byte == b'\n')
@@ -41,21 +45,21 @@ pub(super) async fn register(State(shared): State<Shared>, scope: Scope, body: P
         let (gate, scope) = (Arc::clone(&gate), scope.clone());
         async move { register_chunk(&gate, &scope, &chunk).await }
     };
-    let answers = Body::from_stream(answers(chunks, permit, register));
+    let answers = Body::from_stream(answers(chunks, place, register));
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], answers).into_response())
 }
 
 /// The answers, chunk by chunk as they are read. Who reads too slowly is cut off in the middle of the answer, and registers
-/// the rest again; the permit is free when the last chunk is done, or then.
+/// the rest again; the place is free when the last chunk is done, or then.
 fn answers<F: Future<Output = Vec<u8>> + Send>(
     chunks: Vec<Vec<Bytes>>,
-    permit: OwnedSemaphorePermit,
+    place: impl Send + 'static,
     register: impl Fn(Vec<Bytes>) -> F + Send + 'static,
 ) -> impl Stream<Item = io::Result<Vec<u8>>> {
     let missing = chunks.len();
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
-        let _permit = permit;
+        let _place = place;
         for chunk in chunks {
             let lines = register(chunk).await;
             if !matches!(tokio::time::timeout(CHUNK_TIME, sender.send(lines)).await, Ok(Ok(()))) {

@@ -20,6 +20,7 @@ mod metrics;
 mod parse;
 pub mod recalls;
 mod refused;
+mod room;
 mod seats;
 pub mod server;
 pub mod signature;

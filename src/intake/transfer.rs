@@ -9,7 +9,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use futures_util::stream;
 
-use super::access::Scope;
+use super::access::{Asker, Scope};
 use super::api::{Answer, Gate, Shared};
 use super::body::{Posted, read_body};
 use super::export::{HeaderView, Line, TrailerView};
@@ -89,9 +89,13 @@ pub(super) async fn export(State(Shared { gate, .. }): State<Shared>, scope: Sco
 }
 
 /// The header and some lines of an export in; one line of answer for each, the header's among them.
-pub(super) async fn import(State(shared): State<Shared>, scope: Scope, body: Posted) -> Answer {
-    let _permit = shared.room_for_a_batch().await?;
-    let Shared { gate, .. } = shared;
+pub(super) async fn import(
+    State(Shared { gate, room }): State<Shared>,
+    Asker(peer): Asker,
+    scope: Scope,
+    body: Posted,
+) -> Answer {
+    let _place = room.take(peer).await?;
     let body = read_body(body, gate.limits.batch_bytes).await?;
     // A log is taken over as a whole, whoever's outcomes are in it.
     scope.admit_all()?;
