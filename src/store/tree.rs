@@ -95,10 +95,15 @@ impl Tree {
         self.db.insert(key, value).map_err(|error| writing(&error)).map(drop)
     }
 
+    /// What was written has left this process. While that lasts no database of it takes a batch: sled has one lock for all.
+    pub(super) fn flush(&self) -> Result<(), StoreError> {
+        self.db.flush().map(drop).map_err(|error| writing(&error))
+    }
+
     /// What was written is on disk, or at least no longer in this process.
     pub(super) fn sync(&self, home: &Home) -> Result<(), StoreError> {
         self.flushing.store(true, Ordering::Release);
-        let flushed = self.db.flush().map_err(|error| writing(&error));
+        let flushed = self.flush();
         self.flushing.store(false, Ordering::Release);
         flushed?;
         home.sync_data(&self.log).map_err(|error| {
@@ -118,7 +123,8 @@ impl Tree {
         let (stop, stopped) = channel::<()>();
         let watching = move || {
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(NUDGE_AFTER) {
-                if flushing.load(Ordering::Acquire) {
+                // Not before there is an error: it would wait beside the other one, and in vain with it.
+                if flushing.load(Ordering::Acquire) && db.context.global_error().is_err() {
                     // Who waits for the other one hears how it went.
                     let _ = db.flush();
                 }
