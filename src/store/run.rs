@@ -26,6 +26,8 @@ use super::{Cursor, StoreError};
 
 const BLOCK_BYTES: usize = 2048;
 const FILTER_SLICE_BYTES: usize = 4096;
+/// No more is on its way to a slow disk when a run is finished: the journal waits for as long as a flush lasts.
+const UNFLUSHED_MAX: usize = 4 << 20;
 
 /// An entry of a run; without a value it hides what older runs hold.
 pub(super) type Item = Result<(Key, Option<Bytes>), StoreError>;
@@ -199,6 +201,7 @@ pub(super) struct Builder<'a> {
     filter: Filter,
     extent: Extent,
     block: Encoder<Vec<u8>>,
+    unflushed: usize,
     last: Option<Key>,
 }
 
@@ -220,6 +223,7 @@ impl<'a> Builder<'a> {
             filter: Filter::with_room_for(entries),
             extent: Extent::default(),
             block: Encoder::new(vec![codec::VERSION]),
+            unflushed: 0,
             last: None,
         })
     }
@@ -249,7 +253,13 @@ impl<'a> Builder<'a> {
         let key = [b"b", &*last.bytes()].concat();
         let block = std::mem::replace(&mut self.block, Encoder::new(vec![codec::VERSION])).into_writer();
         self.extent.bytes += block.len() as u64;
-        self.tree.insert(&key, &block)
+        self.tree.insert(&key, &block)?;
+        self.unflushed += block.len();
+        if self.unflushed < UNFLUSHED_MAX {
+            return Ok(());
+        }
+        self.unflushed = 0;
+        self.tree.flush()
     }
 
     /// Makes it count.

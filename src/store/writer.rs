@@ -1,8 +1,9 @@
 //! The writer: one thread that makes batches durable, many at a time.
 //!
-//! While one group is on its way to the disk the next one gathers, so the disk's own pace sets the size of a group. When
-//! the disk fails nothing is acknowledged: the same group is tried again, in a new part of the journal, after growing
-//! pauses, for as long as it takes. Before each new try the disk has to take something that is of no value.
+//! While one group is on its way to the disk the next one gathers, so the disk's own pace sets the size of a group; those of a
+//! crowd are made larger than that. When the disk fails nothing is acknowledged: the same group is tried again, in a new part of
+//! the journal, after growing pauses, for as long as it takes. Before each new try the disk has to take something that is of no
+//! value.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,8 +26,9 @@ use crate::spans::{Measured, Spans};
 const GROUP_BYTES: usize = 1 << 20;
 
 /// A group of that many batches comes from many clients at once, or from many answers of the platform. Then the next one is given
-/// a moment to gather: each sync costs processor time that those need as well, and one who is alone never waits.
-const CROWD: usize = 8;
+/// a moment to gather, also if some of it is there already: each sync costs processor time that those need as well, and one who
+/// is alone never waits.
+const CROWD: usize = 16;
 const GATHER: Duration = Duration::from_millis(1);
 /// So many moments if nobody waits for what was handed over meanwhile.
 const GATHERED_MAX: u32 = 5;
