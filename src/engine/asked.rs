@@ -1,6 +1,5 @@
-//! What is asked of the engine, or told it, as types; and how it refuses.
+//! What is asked of the engine, or told it, as types.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::model::{AgentId, Agents, Identity, MessageId, Phone, Record, Region, Timestamp, TrafficType, UseCase};
@@ -93,54 +92,6 @@ pub struct Said {
     pub ended: bool,
     /// When, by the handset's clock.
     pub at: Option<Timestamp>,
-}
-
-/// Why a request is not done, in words for the one who asked.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Refusal {
-    /// Of which kind.
-    pub kind: RefusalKind,
-    /// In words, with the way out.
-    pub message: String,
-    /// Which field is at fault.
-    pub field: Option<Cow<'static, str>>,
-}
-
-/// Kinds of refusals, as HTTP knows them.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum RefusalKind {
-    /// 400
-    Invalid,
-    /// 403, which is the gate's to say: the engine does not know who asks.
-    Forbidden,
-    /// 404
-    NotFound,
-    /// 409
-    Conflict,
-    /// 503, try again later.
-    Unavailable,
-}
-
-impl Refusal {
-    /// 400 for a field.
-    pub fn invalid(field: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
-        Self { kind: RefusalKind::Invalid, message: message.into(), field: Some(field.into()) }
-    }
-
-    pub(super) fn conflict(message: impl Into<String>) -> Self {
-        Self { kind: RefusalKind::Conflict, message: message.into(), field: None }
-    }
-
-    /// 503.
-    pub fn unavailable(message: impl Into<String>) -> Self {
-        Self { kind: RefusalKind::Unavailable, message: message.into(), field: None }
-    }
-
-    pub(super) fn not_found(identity: &Identity) -> Self {
-        let Identity { agent, message_id } = identity;
-        let message = format!("no message {message_id:?} of agent {agent:?} is registered, or it settled too long ago");
-        Self { kind: RefusalKind::NotFound, message, field: None }
-    }
 }
 
 /// What may be asked to be done to a message.

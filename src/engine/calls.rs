@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use tracing::{error, info, warn};
 
-use super::answers::CallsStatus;
 use super::core::{Batch, Core, Effect};
+use super::replies::CallsStatus;
 use crate::fallback::Granted;
 use crate::model::{Called, Event, Identity, LaneId, Policies, Queue, Record, Report, State, Timestamp, UseCase};
 use crate::store::{Store, StoreError, Ticket};

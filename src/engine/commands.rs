@@ -1,8 +1,8 @@
 //! What is asked of the engine, and when it is answered: not before what the answer rests on is on disk.
 
-use super::asked::Refusal;
 use super::core::Core;
 use super::handle::{Command, Reply};
+use super::replies::Refusal;
 use crate::clock::Now;
 use crate::store::Store;
 

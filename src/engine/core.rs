@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::asked::Refusal;
 pub(super) use super::batch::Batch;
 use super::calls::Calls;
 use super::chores::{CHORES, Sifting, sift_all};
@@ -22,6 +21,7 @@ use super::hold::Holds;
 use super::lanes::{Lanes, with_rule_of};
 use super::pace::{Pace, PaceLimits};
 use super::recall::Recalls;
+use super::replies::Refusal;
 use super::retune::Tuning;
 use super::subscriptions::Subscriptions;
 use super::time::{Stepped, Time};

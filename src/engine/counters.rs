@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use super::answers::{EvidenceEffect, Registered};
-use super::asked::{EvidenceKind, Refusal};
+use super::asked::EvidenceKind;
 use super::pace::RestReason;
+use super::replies::{EvidenceEffect, Refusal, Registered};
 use crate::model::UseCase;
 use crate::model::ledger::Counts;
 use crate::spans::Spans;

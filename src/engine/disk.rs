@@ -6,8 +6,8 @@
 
 use tracing::{error, info};
 
-use super::asked::Refusal;
 use super::core::{Core, Effect};
+use super::replies::Refusal;
 use crate::store::{Store, StoreError, Ticket};
 
 impl<S: Store> Core<S> {

@@ -1,8 +1,8 @@
 //! What is learnt from outside about messages: delivery events and the platform's own notices.
 
-use super::answers::EvidenceEffect;
-use super::asked::{Evidence, EvidenceKind, Refusal};
+use super::asked::{Evidence, EvidenceKind};
 use super::core::{Batch, Core};
+use super::replies::{EvidenceEffect, Refusal};
 use crate::model::{Event, Position, Record, Timestamp};
 use crate::store::{EarlyEvent, EarlyKind, Store};
 

@@ -11,9 +11,9 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Weak};
 
-use super::asked::{Refusal, RefusalKind};
 use super::core::{Core, Scale};
 use super::handle::{Command, Handle};
+use super::replies::{Refusal, RefusalKind};
 use super::retune::Tuning;
 use crate::model::{AgentId, LaneId, LaneSpec, Place, Position, Queue, Record, Subscription, Timestamp, What};
 use crate::store::{Change, Cursor, EarlyEvent, Entry, Snapshot, Store, StoreError};

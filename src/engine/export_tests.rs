@@ -8,6 +8,7 @@ use super::core::Input;
 use super::export::{ExportItem, LogSpan};
 use super::handle::*;
 use super::import::Imported;
+use super::replies::*;
 use super::tests::{Rig, SECOND, draft, identity, phone};
 use crate::model::*;
 use crate::store::memory::MemoryStore;

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::answers::{Described, EvidenceEffect, Explained, Forecast, Outcomes, Page, Plan, Registered, Status};
-use super::asked::{Draft, Evidence, Filter, Refusal, Said, Verb};
+use super::asked::{Draft, Evidence, Filter, Said, Verb};
 use super::books::Books;
 use super::export::{ExportHead, ExportItem, ExportSlice, LogSpan};
 use super::hold::{HoldStatus, Which};
 use super::import::Imported;
 use super::recall::Survey;
+use super::replies::{
+    Described, EvidenceEffect, Explained, Forecast, Outcomes, Page, Plan, Refusal, Registered, Status,
+};
 use super::retune::Tuning;
 use super::time::Disbelief;
 use crate::model::{Agents, Identity, Recall, Selector};

@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 
 use tracing::info;
 
-use super::asked::{Refusal, RefusalKind};
 use super::core::{Batch, Core};
 use super::handle::{Command, Handle};
+use super::replies::{Refusal, RefusalKind};
 use crate::model::{
     Event, Hold, LaneSpec, Position, Queue, Record, Selector, State, Timestamp, policy::PLATFORM_KEEPS,
 };

@@ -1,11 +1,11 @@
 //! What is held is not revoked, whatever happens meanwhile; and what is released leaves.
 
-use super::answers::*;
 use super::asked::*;
 use super::core::{Input, Settings};
 use super::handle::*;
 use super::hold::{HoldStatus, Which};
 use super::pace::PaceLimits;
+use super::replies::*;
 use super::tests::{Rig, SECOND, draft, identity, policies, start};
 use crate::model::*;
 use crate::store::memory::MemoryStore;

@@ -5,12 +5,11 @@
 //! store that has a log of its own come only messages of which nothing was told: two sequences of cursors can't be one, and
 //! an acknowledgement in the one says nothing about the other.
 
-use super::answers::EvidenceEffect;
-use super::asked::Refusal;
 use super::core::{Batch, Core};
 use super::evidence;
 use super::export::{ExportItem, LogSpan};
 use super::handle::{Command, Handle};
+use super::replies::{EvidenceEffect, Refusal};
 use crate::model::{Attempts, Event, LaneSpec, Missed, Record, State, Timestamp};
 use crate::store::{Change, Cursor, Entry, Store};
 

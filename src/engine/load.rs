@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::answers::Load;
 use super::core::Core;
+use super::replies::Load;
 use super::retune::release;
 use crate::clock::Now;
 use crate::model::{Queue, Timestamp};

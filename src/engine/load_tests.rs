@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::answers::*;
 use super::asked::*;
 use super::core::{Input, Settings};
 use super::handle::*;
 use super::pace::PaceLimits;
+use super::replies::*;
 use super::tests::{Rig, SECOND, draft, start};
 use crate::model::*;
 use crate::store::memory::MemoryStore;

@@ -8,7 +8,6 @@
 //!
 //! This room knows the store and the platform by their contracts, and hooks as something to call; it must not know sled, reqwest or HTTP.
 
-mod answers;
 mod asked;
 mod batch;
 mod books;
@@ -43,6 +42,7 @@ mod recall;
 #[cfg(test)]
 mod recall_tests;
 mod register;
+mod replies;
 mod retune;
 #[cfg(test)]
 mod retune_tests;
@@ -75,13 +75,7 @@ use crate::model::{Answer, Called};
 use crate::platform::Platform;
 use crate::store::{Cursor, Snapshot, Store, StoreError, Ticket};
 
-pub use self::answers::{
-    CallsStatus, Described, EvidenceEffect, Explained, Forecast, Load, Outcomes, Page, Plan, PlannedUseCase,
-    Registered, RouteStatus, Status,
-};
-pub use self::asked::{
-    Draft, Evidence, EvidenceKind, Filter, OnConflict, Own, Refusal, RefusalKind, Said, StateKind, Verb,
-};
+pub use self::asked::{Draft, Evidence, EvidenceKind, Filter, OnConflict, Own, Said, StateKind, Verb};
 pub use self::books::{Books, UseCaseBooks};
 pub use self::core::{Effect, Scale, Settings};
 pub use self::counters::Counters;
@@ -92,6 +86,10 @@ pub use self::hold::{HoldStatus, Which};
 pub use self::import::Imported;
 pub use self::pace::{PaceLimits, RestReason};
 pub use self::recall::Survey;
+pub use self::replies::{
+    CallsStatus, Described, EvidenceEffect, Explained, Forecast, Load, Outcomes, Page, Plan, PlannedUseCase, Refusal,
+    RefusalKind, Registered, RouteStatus, Status,
+};
 pub use self::retune::Tuning;
 pub use self::time::Disbelief;
 pub use self::wheel::WAIT_MAX;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::answers::{Described, Outcomes, Page, RouteStatus, Status};
-use super::asked::{Filter, Refusal, StateKind};
+use super::asked::{Filter, StateKind};
 use super::core::Core;
 use super::counters::Counters;
+use super::replies::{Described, Outcomes, Page, Refusal, RouteStatus, Status};
 use crate::clock::Now;
 use crate::model::agents::meant;
 use crate::model::{AgentId, Agents, Identity, LaneId, LaneSpec, Place, Position, Queue, Record, Timestamp};

@@ -13,10 +13,9 @@ use std::time::Duration;
 
 use tracing::info;
 
-use super::answers::Page;
-use super::asked::{Refusal, RefusalKind};
 use super::core::{Batch, Core};
 use super::handle::{Command, Handle};
+use super::replies::{Page, Refusal, RefusalKind};
 use crate::clock::Now;
 use crate::model::{Event, Outcome, Position, Queue, Recall, Record, Selector, State, Timestamp};
 use crate::store::{Change, Snapshot, Store, StoreError};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::answers::{Described, Registered};
-use super::asked::{Draft, OnConflict, Own, Refusal, Verb};
+use super::asked::{Draft, OnConflict, Own, Verb};
 use super::core::{Batch, Core};
+use super::replies::{Described, Refusal, Registered};
 use crate::model::agents::meant;
 use crate::model::ledger::Cell;
 use crate::model::{

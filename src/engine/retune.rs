@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use tracing::info;
 
-use super::answers::{Explained, Forecast, Plan, PlannedUseCase};
-use super::asked::{Refusal, RefusalKind};
 use super::core::{Batch, Core, Settings};
 use super::lanes::with_rule_of;
+use super::replies::{Explained, Forecast, Plan, PlannedUseCase, Refusal, RefusalKind};
 use super::told::message_hash;
 use crate::clock::Now;
 use crate::model::agents::meant;

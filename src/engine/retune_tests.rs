@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::answers::*;
 use super::asked::*;
 use super::core::{Input, Settings};
 use super::handle::*;
 use super::pace::PaceLimits;
+use super::replies::*;
 use super::tests::{Rig, SECOND, draft, identity, tuning};
 use crate::model::*;
 

@@ -10,10 +10,10 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use tracing::{error, warn};
 
-use super::answers::EvidenceEffect;
-use super::asked::{Refusal, Said};
+use super::asked::Said;
 use super::core::{Batch, Core};
 use super::handle::{Command, Handle};
+use super::replies::{EvidenceEffect, Refusal};
 use crate::model::agents::meant;
 use crate::model::subscription::REPEATED_FOR;
 use crate::model::{

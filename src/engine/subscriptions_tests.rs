@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::answers::*;
 use super::asked::*;
 use super::core::Scale;
 use super::core::Settings;
 use super::handle::*;
+use super::replies::*;
 use super::tests::{Rig, SECOND, draft, identity, phone, policies, start, tuning};
 use crate::model::*;
 use crate::store::memory::MemoryStore;

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::answers::*;
 use super::asked::*;
 use super::core::{Core, Effect, Input, Scale, Settings};
 use super::handle::*;
 use super::pace::PaceLimits;
+use super::replies::*;
 use super::retune::Tuning;
 use crate::clock::Now;
 use crate::fallback::Granted;

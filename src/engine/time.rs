@@ -20,9 +20,9 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
-use super::asked::Refusal;
 use super::core::{Batch, Core};
 use super::handle::{Command, Handle};
+use super::replies::Refusal;
 use crate::clock::Now;
 use crate::model::Timestamp;
 use crate::model::ledger::Hour;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::asked::*;
 use super::core::{Input, Settings};
 use super::handle::*;
+use super::replies::*;
 use super::tests::{Rig, SECOND, draft, identity, policies, start};
 use super::time::STEP_MAX;
 use crate::clock::Now;

@@ -3,8 +3,8 @@
 use aws_lc_rs::{digest, hmac};
 use tracing::{debug, warn};
 
-use super::answers::Described;
 use super::core::{Batch, Core};
+use super::replies::Described;
 use crate::model::deadline::human;
 use crate::model::{self, GrantState, Identity, Outcome, Record, Report, Timestamp};
 use crate::store::{Change, Cursor, Entry, EntryKind, Store};

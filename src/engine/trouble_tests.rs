@@ -8,11 +8,11 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use super::answers::*;
 use super::asked::*;
 use super::core::{Input, Settings};
 use super::handle::*;
 use super::pace::PaceLimits;
+use super::replies::*;
 use super::tests::{Rig, SECOND, draft, identity, phone, policies, start, tuning};
 use super::{Doors, Engine};
 use crate::fallback::Hooks;
