@@ -167,7 +167,7 @@ fn forbidden(message: String) -> Refusal {
 }
 
 /// Whoever sends a request of which only its handler can tell the right it takes.
-pub(super) struct Asker(pub Option<Peer>);
+pub(super) struct Asker(Option<Peer>);
 
 impl FromRequestParts<Shared> for Asker {
     type Rejection = Infallible;
@@ -183,7 +183,7 @@ impl Asker {
     /// # Errors
     /// 403.
     pub(super) fn scope(&self, shared: &Shared, right: Right) -> Result<Scope, Refusal> {
-        let rules = Arc::clone(&shared.gate.access.borrow());
+        let rules = Arc::clone(&shared.access.borrow());
         rules.scope(self.0, right).inspect_err(|refusal| rules.say(self.0, refusal))
     }
 }

@@ -30,7 +30,6 @@ use super::metrics;
 use super::parse;
 use super::recalls;
 use super::refused::{Refused, counted};
-use super::room::Room;
 use super::webhook::{Setup, Webhook};
 use super::wire::{
     AckView, ClockView, ErrorBody, ErrorView, EventView, ListView, MessageView, OutcomeView, OutcomesView, RouteView,
@@ -84,26 +83,15 @@ pub struct Gate {
     pub stopping: CancellationToken,
 }
 
-#[derive(Clone)]
-pub(super) struct Shared {
-    pub gate: Arc<Gate>,
-    /// For batches.
-    pub room: Arc<Room>,
-}
-
-impl Shared {
-    fn of(gate: Arc<Gate>) -> Self {
-        Self { gate, room: Arc::default() }
-    }
-}
+/// As the routes have it.
+pub(super) type Shared = Arc<Gate>;
 
 /// Everything that can be asked.
 pub fn router(gate: Arc<Gate>) -> Router {
-    let shared = Shared::of(gate);
-    let sends = |routes| takes(Right::Register, &shared, routes);
-    let registers = |routes| counted(&shared, sends(routes));
-    let reads = |routes| takes(Right::Read, &shared, routes);
-    let controls = |routes| takes(Right::Control, &shared, routes);
+    let sends = |routes| takes(Right::Register, &gate, routes);
+    let registers = |routes| counted(&gate, sends(routes));
+    let reads = |routes| takes(Right::Read, &gate, routes);
+    let controls = |routes| takes(Right::Control, &gate, routes);
     Router::new()
         .route("/v1/messages", registers(post(register)).merge(reads(get(list))))
         .route("/v1/messages:batch", registers(post(batch::register)))
@@ -132,12 +120,12 @@ pub fn router(gate: Arc<Gate>) -> Router {
         .route("/metrics", reads(get(metrics::on_the_socket)))
         .fallback(async || error(404, "NOT_FOUND", "no such path; the README lists what can be asked"))
         .method_not_allowed_fallback(async || error(405, "INVALID_ARGUMENT", "this path knows no such method"))
-        .with_state(shared)
+        .with_state(gate)
 }
 
 /// What those may ask who may only look on.
 pub fn metrics_router(gate: Arc<Gate>) -> Router {
-    Router::new().route("/metrics", get(metrics::metrics)).with_state(Shared::of(gate))
+    Router::new().route("/metrics", get(metrics::metrics)).with_state(gate)
 }
 
 /// An answer, or why there is none.
@@ -181,7 +169,7 @@ pub(super) fn json<T: serde::Serialize>(code: StatusCode, value: &T) -> Response
     }
 }
 
-async fn register(State(Shared { gate, .. }): State<Shared>, scope: Scope, body: Posted) -> Answer {
+async fn register(State(gate): State<Shared>, scope: Scope, body: Posted) -> Answer {
     let body = read_body(body, gate.limits.request_bytes).await?;
     let draft = parse::registration(&body)?;
     scope.admit(&draft.agent)?;
@@ -203,7 +191,7 @@ pub(super) fn identity(scope: &Scope, agent: &str, message: &str) -> Result<Iden
 type Pair = Named<(String, String)>;
 
 async fn get_message(State(shared): State<Shared>, scope: Scope, Named((agent, message)): Pair) -> Answer {
-    let described = shared.gate.engine.get(identity(&scope, &agent, &message)?).await?;
+    let described = shared.engine.get(identity(&scope, &agent, &message)?).await?;
     Ok(json(StatusCode::OK, &MessageView::from(described)))
 }
 
@@ -213,12 +201,7 @@ struct Patch {
     expire_time: String,
 }
 
-async fn reschedule(
-    State(Shared { gate, .. }): State<Shared>,
-    scope: Scope,
-    Named((agent, message)): Pair,
-    body: Posted,
-) -> Answer {
+async fn reschedule(State(gate): State<Shared>, scope: Scope, Named((agent, message)): Pair, body: Posted) -> Answer {
     let identity = identity(&scope, &agent, &message)?;
     let body = read_body(body, gate.limits.request_bytes).await?;
     let patch: Patch = serde_json::from_slice(&body).map_err(|error| {
@@ -249,7 +232,7 @@ async fn act(State(shared): State<Shared>, asker: Asker, Named((agent, message))
         }
     };
     let scope = asker.scope(&shared, Right::Register)?;
-    let described = shared.gate.engine.act(identity(&scope, &agent, message)?, verb).await?;
+    let described = shared.engine.act(identity(&scope, &agent, message)?, verb).await?;
     Ok(json(StatusCode::OK, &MessageView::from(described)))
 }
 
@@ -333,12 +316,12 @@ async fn list(State(shared): State<Shared>, scope: Scope, mut params: Params) ->
     let limit = params.page_size()?;
     let after = params.text("pageToken");
     params.end()?;
-    let page = shared.gate.engine.list(filter, limit, after).await?;
+    let page = shared.engine.list(filter, limit, after).await?;
     let messages = page.messages.into_iter().map(MessageView::from).collect();
     Ok(json(StatusCode::OK, &ListView { messages, next_page_token: page.next }))
 }
 
-async fn event(State(Shared { gate, .. }): State<Shared>, scope: Scope, headers: HeaderMap, body: Posted) -> Answer {
+async fn event(State(gate): State<Shared>, scope: Scope, headers: HeaderMap, body: Posted) -> Answer {
     let body = read_body(body, gate.limits.request_bytes).await?;
     let signature = headers.get("x-goog-signature").map(|value| value.to_str().unwrap_or_default());
     let setup = Arc::clone(&gate.pushes.borrow());
@@ -364,7 +347,7 @@ fn cursor(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "a cursor that was given out here, or 0 for the beginning".to_owned())
 }
 
-async fn outcomes(State(Shared { gate, .. }): State<Shared>, scope: Scope, mut params: Params) -> Answer {
+async fn outcomes(State(gate): State<Shared>, scope: Scope, mut params: Params) -> Answer {
     let after = params.with("after", cursor)?;
     let wait = params.with("wait", wire_duration::parse)?.unwrap_or(Duration::ZERO).min(WAIT_MAX);
     let agents = scope.of(params.with("agentId", AgentId::new)?)?;
@@ -420,7 +403,7 @@ fn follow_outcomes(gate: Arc<Gate>, after: u64, agents: Option<Agents>) -> Respo
 }
 
 /// Of one agent, or of all that may be asked about.
-async fn ack(State(Shared { gate, .. }): State<Shared>, scope: Scope, body: Posted) -> Answer {
+async fn ack(State(gate): State<Shared>, scope: Scope, body: Posted) -> Answer {
     let body = read_body(body, gate.limits.request_bytes).await?;
     let ack: AckView = serde_json::from_slice(&body).map_err(|error| {
         Refusal::invalid("cursor", format!("the body must be {{\"cursor\": \"…\"}}: {}", parse::words(&error)))
@@ -430,12 +413,12 @@ async fn ack(State(Shared { gate, .. }): State<Shared>, scope: Scope, body: Post
     Ok(json(StatusCode::OK, &AckView { cursor: cursor.to_string(), ..ack }))
 }
 
-async fn accept_clock(State(Shared { gate, .. }): State<Shared>, scope: Scope) -> Answer {
+async fn accept_clock(State(gate): State<Shared>, scope: Scope) -> Answer {
     scope.admit_all()?;
     Ok(json(StatusCode::OK, &ClockView::from(gate.engine.accept_clock().await?)))
 }
 
-async fn status(State(Shared { gate, .. }): State<Shared>, scope: Scope) -> Answer {
+async fn status(State(gate): State<Shared>, scope: Scope) -> Answer {
     let status = gate.engine.status(scope.agents()).await?;
     let whole = scope.admit_all().is_ok();
     let mut use_cases: BTreeMap<UseCase, BTreeMap<StateKind, u64>> = BTreeMap::new();

@@ -15,10 +15,11 @@ use axum::response::IntoResponse;
 use futures_util::{Stream, stream};
 use tokio::sync::mpsc;
 
-use super::access::{Asker, Scope};
-use super::api::{Answer, Gate, Shared};
+use super::access::Scope;
+use super::api::{Answer, Failure, Gate, Shared};
 use super::body::{Posted, read_body};
 use super::parse;
+use super::room::{Room, Rooms};
 use super::wire::{BatchLine, ErrorBody};
 use crate::engine::Refusal;
 
@@ -27,13 +28,27 @@ const CHUNK: usize = 1000;
 /// Longest time a client may take to read the answers to one such chunk.
 const CHUNK_TIME: Duration = Duration::from_secs(30);
 
-pub(super) async fn register(
-    State(Shared { gate, room }): State<Shared>,
-    Asker(peer): Asker,
-    scope: Scope,
-    body: Posted,
-) -> Answer {
-    let place = room.take(peer).await?;
+/// Batches taken in at once: each may hold its whole body in memory, and that may come as slowly as its time allows.
+static BATCHES: Rooms = Rooms::new(6);
+/// Longest time that is waited for others to make room.
+const ROOM_TIME: Duration = Duration::from_secs(20);
+
+/// Room for a batch, or an import.
+///
+/// # Errors
+/// 503 if others take too long with theirs.
+pub(super) async fn room_for(body: Posted) -> Result<(Room<'static>, Posted), Failure> {
+    match tokio::time::timeout(ROOM_TIME, BATCHES.enter(body.uid())).await {
+        Ok(room) => Ok((room, body)),
+        Err(_) => {
+            body.discard().await;
+            Err(Refusal::unavailable("too many batches are being taken in: try again").into())
+        }
+    }
+}
+
+pub(super) async fn register(State(gate): State<Shared>, scope: Scope, body: Posted) -> Answer {
+    let (room, body) = room_for(body).await?;
     let body = read_body(body, gate.limits.batch_bytes).await?;
     let lines: Vec<Bytes> = body
         .split(|byte| *byte == b'\n')
@@ -45,21 +60,21 @@ pub(super) async fn register(
         let (gate, scope) = (Arc::clone(&gate), scope.clone());
         async move { register_chunk(&gate, &scope, &chunk).await }
     };
-    let answers = Body::from_stream(answers(chunks, place, register));
+    let answers = Body::from_stream(answers(chunks, room, register));
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], answers).into_response())
 }
 
 /// The answers, chunk by chunk as they are read. Who reads too slowly is cut off in the middle of the answer, and registers
-/// the rest again; the place is free when the last chunk is done, or then.
+/// the rest again; the room is free when the last chunk is done, or then.
 fn answers<F: Future<Output = Vec<u8>> + Send>(
     chunks: Vec<Vec<Bytes>>,
-    place: impl Send + 'static,
+    room: impl Send + 'static,
     register: impl Fn(Vec<Bytes>) -> F + Send + 'static,
 ) -> impl Stream<Item = io::Result<Vec<u8>>> {
     let missing = chunks.len();
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
-        let _place = place;
+        let _room = room;
         for chunk in chunks {
             let lines = register(chunk).await;
             if !matches!(tokio::time::timeout(CHUNK_TIME, sender.send(lines)).await, Ok(Ok(()))) {

@@ -1,17 +1,15 @@
 //! Taking in the body of a request: within bounds of size, time and memory.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::access::Peer;
 use super::api::{Failure, error};
+use super::room::Rooms;
 
 /// Longest time a request's body may take, once there is room for it.
 const BODY_TIME: Duration = Duration::from_secs(30);
@@ -37,6 +35,17 @@ impl<S: Sync> FromRequest<S> for Posted {
     async fn from_request(request: Request, _: &S) -> Result<Self, Infallible> {
         let uid = request.extensions().get().map(|peer: &Peer| peer.uid);
         Ok(Self { body: request.into_body(), uid })
+    }
+}
+
+impl Posted {
+    pub(super) fn uid(&self) -> Option<u32> {
+        self.uid
+    }
+
+    /// See [`discard`].
+    pub(super) async fn discard(self) {
+        discard(self.body).await;
     }
 }
 
@@ -113,44 +122,6 @@ pub(super) async fn discard(mut body: Body) {
     let _ = tokio::time::timeout(DISCARD_TIME, rest).await;
 }
 
-/// Room for larger bodies. No user ever has all of it: a quarter is for others.
-struct Rooms {
-    max: usize,
-    all: Semaphore,
-    /// Who has or waits for some.
-    shares: Mutex<BTreeMap<Option<u32>, Weak<Semaphore>>>,
-}
-
-/// Room for one, until it is dropped.
-struct Room<'a> {
-    _of_all: SemaphorePermit<'a>,
-    _of_share: OwnedSemaphorePermit,
-}
-
-impl Rooms {
-    const fn new(max: usize) -> Self {
-        Self { max, all: Semaphore::const_new(max), shares: Mutex::new(BTreeMap::new()) }
-    }
-
-    async fn enter(&self, uid: Option<u32>) -> Room<'_> {
-        // Of one's own first: who waits for that stands in nobody's way. Neither is ever closed.
-        let never = "nobody closes it";
-        let of_share = self.share(uid).acquire_owned().await.expect(never);
-        Room { _of_all: self.all.acquire().await.expect(never), _of_share: of_share }
-    }
-
-    fn share(&self, uid: Option<u32>) -> Arc<Semaphore> {
-        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(share) = shares.get(&uid).and_then(Weak::upgrade) {
-            return share;
-        }
-        shares.retain(|_, share| share.strong_count() > 0);
-        let share = Arc::new(Semaphore::new(self.max - self.max / 4));
-        shares.insert(uid, Arc::downgrade(&share));
-        share
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
@@ -195,6 +166,7 @@ mod tests {
         // Three had room at once, three when those were too slow, and the rest is told why it had none.
         let codes = futures_util::future::join_all(stuck).await;
         assert_eq!(codes, [408, 408, 408, 408, 408, 408, 503, 503, 503]);
-        assert!(rooms.share(Some(1)).available_permits() == 3 && rooms.all.available_permits() == 4);
+        let again: Vec<_> = (0..3).map_while(|_| rooms.enter(Some(1)).now_or_never()).collect();
+        assert!(again.len() == 3 && rooms.enter(Some(2)).now_or_never().is_some(), "all of it is free again");
     }
 }

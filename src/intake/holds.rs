@@ -125,14 +125,14 @@ pub struct HoldsView {
     pub holds: Vec<HoldView>,
 }
 
-pub(super) async fn hold(State(Shared { gate, .. }): State<Shared>, scope: Scope, body: Posted) -> Answer {
+pub(super) async fn hold(State(gate): State<Shared>, scope: Scope, body: Posted) -> Answer {
     let (of, reason) = OrderView::read(&read_body(body, gate.limits.request_bytes).await?)?;
     scope.admit_order(of.agent.as_ref())?;
     let hold = gate.engine.hold(of, reason).await?;
     Ok(json(StatusCode::OK, &HoldView::from(hold)))
 }
 
-pub(super) async fn list(State(Shared { gate, .. }): State<Shared>, scope: Scope, params: Params) -> Answer {
+pub(super) async fn list(State(gate): State<Shared>, scope: Scope, params: Params) -> Answer {
     params.end()?;
     let holds = shown(&scope, gate.engine.holds().await?);
     Ok(json(StatusCode::OK, &HoldsView { holds }))
@@ -149,7 +149,7 @@ pub(super) fn shown(scope: &Scope, holds: Vec<HoldStatus>) -> Vec<HoldView> {
 }
 
 /// `POST /v1/holds/{id}:release`
-pub(super) async fn act(State(Shared { gate, .. }): State<Shared>, scope: Scope, Named(hold): Named<String>) -> Answer {
+pub(super) async fn act(State(gate): State<Shared>, scope: Scope, Named(hold): Named<String>) -> Answer {
     let id = hold.strip_suffix(":release").and_then(|id| id.parse().ok());
     let id = id.ok_or_else(|| Refusal::invalid("id", "of a hold one can ask POST /v1/holds/{id}:release"))?;
     if scope.admit_all().is_err() {
@@ -162,7 +162,7 @@ pub(super) async fn act(State(Shared { gate, .. }): State<Shared>, scope: Scope,
 }
 
 /// `POST /v1/holds:release`, by what it is about.
-pub(super) async fn release(State(Shared { gate, .. }): State<Shared>, scope: Scope, body: Posted) -> Answer {
+pub(super) async fn release(State(gate): State<Shared>, scope: Scope, body: Posted) -> Answer {
     let (of, _) = OrderView::read(&read_body(body, gate.limits.request_bytes).await?)?;
     scope.admit_order(of.agent.as_ref())?;
     let hold = gate.engine.release(Which::Of(of)).await?;

@@ -47,7 +47,7 @@ pub(super) async fn on_the_socket(shared: State<Shared>, scope: Scope) -> Answer
 }
 
 /// On a listener of its own, which is for nothing else.
-pub(super) async fn metrics(State(Shared { gate, .. }): State<Shared>) -> Answer {
+pub(super) async fn metrics(State(gate): State<Shared>) -> Answer {
     let status = gate.engine.status(None).await?;
     let reloads = gate.reloads.borrow().clone();
     let webhook = gate.webhook.as_ref().map(|webhook| (webhook.view(), webhook.answers()));

@@ -107,12 +107,7 @@ pub struct RecallsView {
     pub recalls: Vec<RecallView>,
 }
 
-pub(super) async fn recall(
-    State(Shared { gate, .. }): State<Shared>,
-    scope: Scope,
-    mut params: Params,
-    body: Posted,
-) -> Answer {
+pub(super) async fn recall(State(gate): State<Shared>, scope: Scope, mut params: Params, body: Posted) -> Answer {
     let dry = params.with("dryRun", |value| value.parse().map_err(|_| "true or false".to_owned()))?;
     params.end()?;
     let (of, reason) = OrderView::read(&read_body(body, gate.limits.request_bytes).await?)?;
@@ -125,7 +120,7 @@ pub(super) async fn recall(
     Ok(json(StatusCode::OK, &RecallView::from(recall)))
 }
 
-pub(super) async fn list(State(Shared { gate, .. }): State<Shared>, scope: Scope, params: Params) -> Answer {
+pub(super) async fn list(State(gate): State<Shared>, scope: Scope, params: Params) -> Answer {
     params.end()?;
     let recalls = gate.engine.recalls(None).await?.into_iter();
     let recalls =
@@ -137,11 +132,7 @@ fn number(recall: &str) -> Result<u64, Refusal> {
     recall.parse().map_err(|_| Refusal::invalid("id", "the number of a recall, as GET /v1/recalls shows it"))
 }
 
-pub(super) async fn get(
-    State(Shared { gate, .. }): State<Shared>,
-    scope: Scope,
-    Named(recall): Named<String>,
-) -> Answer {
+pub(super) async fn get(State(gate): State<Shared>, scope: Scope, Named(recall): Named<String>) -> Answer {
     let recall = find(&gate, &scope, number(&recall)?).await?;
     Ok(json(StatusCode::OK, &RecallView::from(recall)))
 }
@@ -155,7 +146,7 @@ async fn find(gate: &Gate, scope: &Scope, id: u64) -> Result<Recall, Refusal> {
 }
 
 pub(super) async fn received(
-    State(Shared { gate, .. }): State<Shared>,
+    State(gate): State<Shared>,
     scope: Scope,
     Named(recall): Named<String>,
     mut params: Params,

@@ -44,7 +44,7 @@ pub(super) fn counted(shared: &Shared, routes: MethodRouter<Shared>) -> MethodRo
         }
         answer
     };
-    routes.route_layer(from_fn_with_state(Arc::clone(&shared.gate), count))
+    routes.route_layer(from_fn_with_state(Arc::clone(shared), count))
 }
 
 fn kind(code: u16) -> Option<RefusalKind> {

@@ -1,67 +1,48 @@
-//! Room for batches: each may hold its whole body in memory, so few are taken in at a time.
-//!
-//! A body may come as slowly as a client likes, within its time: so no user ever has all of the places.
+//! Room for what costs memory while it is taken in: so many at a time, and never all of them of one user.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
-use super::access::Peer;
-use crate::engine::Refusal;
-
-/// Batches taken in at once.
-const BATCHES_MAX: usize = 4;
-/// And of one user.
-const SHARE: usize = BATCHES_MAX - 1;
-/// Longest time that is waited for others to make room.
-const ROOM_TIME: Duration = Duration::from_secs(20);
-
-/// See the module's documentation.
+/// So much room. No user ever has all of it: a quarter is for others.
 #[derive(Debug)]
-pub(super) struct Room {
-    all: Arc<Semaphore>,
-    /// What each user may still have; only of those who have something.
-    shares: Mutex<HashMap<Option<u32>, Arc<Semaphore>>>,
+pub(super) struct Rooms {
+    max: usize,
+    all: Semaphore,
+    /// Who has or waits for some.
+    shares: Mutex<BTreeMap<Option<u32>, Weak<Semaphore>>>,
 }
 
-/// A place, until it is dropped.
+/// Room for one, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    _share: OwnedSemaphorePermit,
-    _of_all: OwnedSemaphorePermit,
+pub(super) struct Room<'a> {
+    _of_all: SemaphorePermit<'a>,
+    _of_share: OwnedSemaphorePermit,
 }
 
-impl Default for Room {
-    fn default() -> Self {
-        Self { all: Arc::new(Semaphore::new(BATCHES_MAX)), shares: Mutex::default() }
+impl Rooms {
+    pub(super) const fn new(max: usize) -> Self {
+        Self { max, all: Semaphore::const_new(max), shares: Mutex::new(BTreeMap::new()) }
     }
-}
 
-impl Room {
-    /// A place for a batch of this peer's user, as soon as there is one.
-    ///
-    /// # Errors
-    /// 503 if others take too long with theirs.
-    pub(super) async fn take(&self, peer: Option<Peer>) -> Result<Place, Refusal> {
-        let share = self.share(peer.map(|peer| peer.uid));
-        // First of one's own share: who waits for that must not keep a place from others.
-        let places =
-            async { Some((share.acquire_owned().await.ok()?, Arc::clone(&self.all).acquire_owned().await.ok()?)) };
-        match tokio::time::timeout(ROOM_TIME, places).await {
-            Ok(Some((share, of_all))) => Ok(Place { _share: share, _of_all: of_all }),
-            _ => Err(Refusal::unavailable(format!(
-                "as many batches are being taken in as there may be ({SHARE} of one user, {BATCHES_MAX} of all): try again"
-            ))),
-        }
+    /// Waits for room; in vain for as long as others keep theirs.
+    pub(super) async fn enter(&self, uid: Option<u32>) -> Room<'_> {
+        // Of one's own first: who waits for that stands in nobody's way. Neither is ever closed.
+        let never = "nobody closes it";
+        let of_share = self.share(uid).acquire_owned().await.expect(never);
+        Room { _of_all: self.all.acquire().await.expect(never), _of_share: of_share }
     }
 
     fn share(&self, uid: Option<u32>) -> Arc<Semaphore> {
         let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever has a place, or waits for one, holds on to their share.
-        shares.retain(|_, share| Arc::strong_count(share) > 1);
-        Arc::clone(shares.entry(uid).or_insert_with(|| Arc::new(Semaphore::new(SHARE))))
+        if let Some(share) = shares.get(&uid).and_then(Weak::upgrade) {
+            return share;
+        }
+        shares.retain(|_, share| share.strong_count() > 0);
+        let share = Arc::new(Semaphore::new(self.max - self.max.div_ceil(4)));
+        shares.insert(uid, Arc::downgrade(&share));
+        share
     }
 }
 
@@ -71,23 +52,17 @@ mod tests {
 
     use super::*;
 
-    fn take(room: &Room, uid: u32) -> Option<Place> {
-        room.take(Some(Peer { uid, gid: 0 })).now_or_never().map(Result::unwrap)
-    }
-
-    #[tokio::test]
-    async fn no_user_has_all_places_however_slow_their_bodies_are() {
-        let room = Room::default();
-        let mut slow: Vec<_> = (0..SHARE).map(|_| take(&room, 1).unwrap()).collect();
-        assert!(take(&room, 1).is_none(), "their share is in use");
-        let other = take(&room, 2).unwrap();
-        assert!(take(&room, 3).is_none(), "all are in use");
-        drop(other);
-        assert!(take(&room, 1).is_none() && take(&room, 3).is_some());
+    #[test]
+    fn no_user_has_all_of_it_however_little_there_is() {
+        let rooms = Rooms::new(5);
+        let enter = |uid| rooms.enter(Some(uid)).now_or_never();
+        let mut slow: Vec<_> = (0..3).map(|_| enter(1).unwrap()).collect();
+        assert!(enter(1).is_none(), "their share is in use");
+        let others = [enter(2).unwrap(), enter(3).unwrap()];
+        assert!(enter(4).is_none(), "all of it is in use");
+        drop(others);
+        assert!(enter(1).is_none() && enter(4).is_some());
         slow.pop();
-        assert!(take(&room, 1).is_some());
-        drop(slow);
-        assert!(take(&room, 1).is_some());
-        assert_eq!(room.shares.lock().unwrap().len(), 1, "who has nothing is forgotten");
+        assert!(enter(1).is_some());
     }
 }

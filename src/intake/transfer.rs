@@ -9,8 +9,9 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use futures_util::stream;
 
-use super::access::{Asker, Scope};
+use super::access::Scope;
 use super::api::{Answer, Gate, Shared};
+use super::batch::room_for;
 use super::body::{Posted, read_body};
 use super::export::{HeaderView, Line, TrailerView};
 use super::parse::words;
@@ -64,7 +65,7 @@ struct Reading {
 }
 
 /// Everything that may be read, as of now. A stream that can't be gone on with breaks off, and so has no trailer.
-pub(super) async fn export(State(Shared { gate, .. }): State<Shared>, scope: Scope) -> Answer {
+pub(super) async fn export(State(gate): State<Shared>, scope: Scope) -> Answer {
     let (lease, head) = gate.engine.export().await?;
     let (lines, first) = Lines::begin(HeaderView::from(&head));
     let reading = Reading { gate, scope, lease, lines, first: Some(first), done: false };
@@ -89,13 +90,8 @@ pub(super) async fn export(State(Shared { gate, .. }): State<Shared>, scope: Sco
 }
 
 /// The header and some lines of an export in; one line of answer for each, the header's among them.
-pub(super) async fn import(
-    State(Shared { gate, room }): State<Shared>,
-    Asker(peer): Asker,
-    scope: Scope,
-    body: Posted,
-) -> Answer {
-    let _place = room.take(peer).await?;
+pub(super) async fn import(State(gate): State<Shared>, scope: Scope, body: Posted) -> Answer {
+    let (_room, body) = room_for(body).await?;
     let body = read_body(body, gate.limits.batch_bytes).await?;
     // A log is taken over as a whole, whoever's outcomes are in it.
     scope.admit_all()?;

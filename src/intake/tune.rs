@@ -26,22 +26,17 @@ pub(super) async fn forecast(State(shared): State<Shared>, scope: Scope, mut par
     })?;
     params.end()?;
     let step = step.unwrap_or(std::time::Duration::from_secs(60));
-    let forecast = shared.gate.engine.forecast(step, steps.unwrap_or(60), scope.agents()).await?;
+    let forecast = shared.engine.forecast(step, steps.unwrap_or(60), scope.agents()).await?;
     Ok(json(StatusCode::OK, &ForecastView::from(forecast)))
 }
 
 pub(super) async fn explain(shared: &Shared, identity: Identity) -> Answer {
-    let explained = shared.gate.engine.explain(identity).await?;
+    let explained = shared.engine.explain(identity).await?;
     Ok(json(StatusCode::OK, &ExplainView::from(explained)))
 }
 
 /// The body is the text of a configuration file; `name` is what a report on it calls it.
-pub(super) async fn plan(
-    State(Shared { gate, .. }): State<Shared>,
-    scope: Scope,
-    mut params: Params,
-    body: Posted,
-) -> Answer {
+pub(super) async fn plan(State(gate): State<Shared>, scope: Scope, mut params: Params, body: Posted) -> Answer {
     let name = params.with("name", |name| Ok(name.to_owned()))?.unwrap_or_else(|| "the plan".to_owned());
     params.end()?;
     let body = read_body(body, gate.limits.request_bytes).await?;
@@ -52,13 +47,13 @@ pub(super) async fn plan(
     Ok(json(StatusCode::OK, &plan))
 }
 
-pub(super) async fn reload(State(Shared { gate, .. }): State<Shared>, scope: Scope) -> Answer {
+pub(super) async fn reload(State(gate): State<Shared>, scope: Scope) -> Answer {
     scope.admit_all()?;
     let done = gate.desk.ask(Request::Reload).await?;
     Ok(json(StatusCode::OK, &done))
 }
 
-pub(super) async fn config(State(Shared { gate, .. }): State<Shared>, scope: Scope) -> Answer {
+pub(super) async fn config(State(gate): State<Shared>, scope: Scope) -> Answer {
     scope.admit_all()?;
     let config = gate.desk.ask(Request::Config).await?;
     Ok(json(StatusCode::OK, &config))

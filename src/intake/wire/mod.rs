@@ -1,6 +1,6 @@
 //! What goes over the socket, as types: written by the daemon, read by `revokectl`.
 //!
-//! camelCase, RFC 3339 in UTC, durations as `"600s"`, cursors as strings (a JavaScript number can't hold them all). A room per
+//! camelCase, RFC 3339 in UTC, durations as `"600s"`, cursors as strings (a JavaScript number can't hold them all). A file per
 //! group of routes; errors look the same everywhere.
 
 mod message;
