@@ -268,8 +268,12 @@ impl<'a> World<'a> {
         self.circles = if self.now.mono < since + HOUR { (since, circles + 1) } else { (self.now.mono, 0) };
         broken!(circles < CIRCLES_MAX, "no running in circles", "route {route} rings again and again");
         let (last, times) = self.at_once;
-        self.at_once = if self.now.mono == last { (last, times + 1) } else { (self.now.mono, 0) };
-        broken!(times < AT_ONCE_MAX, "work comes to an end", "route {route} is never done with what there is to do");
+        self.at_once = (self.now.mono, if self.now.mono == last { times + 1 } else { 0 });
+        broken!(
+            self.at_once.1 < AT_ONCE_MAX,
+            "work comes to an end",
+            "route {route} is never done with what there is to do"
+        );
         if self.plant == Some(Plant::LostTimer) && !self.healed && lost {
             return Ok(());
         }
