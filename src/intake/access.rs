@@ -182,8 +182,8 @@ impl Asker {
     ///
     /// # Errors
     /// 403.
-    pub(super) fn scope(&self, shared: &Shared, right: Right) -> Result<Scope, Refusal> {
-        let rules = Arc::clone(&shared.access.borrow());
+    pub(super) fn scope(&self, gate: &Shared, right: Right) -> Result<Scope, Refusal> {
+        let rules = Arc::clone(&gate.access.borrow());
         rules.scope(self.0, right).inspect_err(|refusal| rules.say(self.0, refusal))
     }
 }
@@ -198,11 +198,11 @@ impl FromRequestParts<Shared> for Scope {
 }
 
 /// These routes take this right. Their handlers find its [`Scope`].
-pub(super) fn takes(right: Right, shared: &Shared, routes: MethodRouter<Shared>) -> MethodRouter<Shared> {
-    let check = move |State(shared): State<Shared>, asker: Asker, request: Request, next: Next| async move {
-        checked(asker.scope(&shared, right), request, next).await
+pub(super) fn takes(right: Right, gate: &Shared, routes: MethodRouter<Shared>) -> MethodRouter<Shared> {
+    let check = move |State(gate): State<Shared>, asker: Asker, request: Request, next: Next| async move {
+        checked(asker.scope(&gate, right), request, next).await
     };
-    routes.route_layer(from_fn_with_state(shared.clone(), check))
+    routes.route_layer(from_fn_with_state(gate.clone(), check))
 }
 
 async fn checked(scope: Result<Scope, Refusal>, mut request: Request, next: Next) -> Response {

@@ -190,8 +190,8 @@ pub(super) fn identity(scope: &Scope, agent: &str, message: &str) -> Result<Iden
 /// `{agentId}/{messageId}`
 type Pair = Named<(String, String)>;
 
-async fn get_message(State(shared): State<Shared>, scope: Scope, Named((agent, message)): Pair) -> Answer {
-    let described = shared.engine.get(identity(&scope, &agent, &message)?).await?;
+async fn get_message(State(gate): State<Shared>, scope: Scope, Named((agent, message)): Pair) -> Answer {
+    let described = gate.engine.get(identity(&scope, &agent, &message)?).await?;
     Ok(json(StatusCode::OK, &MessageView::from(described)))
 }
 
@@ -213,15 +213,15 @@ async fn reschedule(State(gate): State<Shared>, scope: Scope, Named((agent, mess
 }
 
 /// `POST /v1/messages/{agentId}/{messageId}:withdraw`, `:revoke`, `:grant`, `:drop` and `:explain`. An id may hold colons itself: the last one counts.
-async fn act(State(shared): State<Shared>, asker: Asker, Named((agent, message)): Pair) -> Answer {
+async fn act(State(gate): State<Shared>, asker: Asker, Named((agent, message)): Pair) -> Answer {
     let (message, verb) = match message.rsplit_once(':') {
         Some((message, "withdraw")) => (message, Verb::Withdraw),
         Some((message, "revoke")) => (message, Verb::Revoke),
         Some((message, "grant")) => (message, Verb::Decide(true)),
         Some((message, "drop")) => (message, Verb::Decide(false)),
         Some((message, "explain")) => {
-            let scope = asker.scope(&shared, Right::Read)?;
-            return tune::explain(&shared, identity(&scope, &agent, message)?).await;
+            let scope = asker.scope(&gate, Right::Read)?;
+            return tune::explain(&gate, identity(&scope, &agent, message)?).await;
         }
         _ => {
             return Err(error(
@@ -231,8 +231,8 @@ async fn act(State(shared): State<Shared>, asker: Asker, Named((agent, message))
             ));
         }
     };
-    let scope = asker.scope(&shared, Right::Register)?;
-    let described = shared.engine.act(identity(&scope, &agent, message)?, verb).await?;
+    let scope = asker.scope(&gate, Right::Register)?;
+    let described = gate.engine.act(identity(&scope, &agent, message)?, verb).await?;
     Ok(json(StatusCode::OK, &MessageView::from(described)))
 }
 
@@ -305,7 +305,7 @@ fn waiting(value: &str) -> Result<(), String> {
     if value == "waiting" { Ok(()) } else { Err("waiting".to_owned()) }
 }
 
-async fn list(State(shared): State<Shared>, scope: Scope, mut params: Params) -> Answer {
+async fn list(State(gate): State<Shared>, scope: Scope, mut params: Params) -> Answer {
     let filter = Filter {
         state: params.with("state", |value| word::<StateKind>(value, "PENDING, REVOKING, SETTLING, SETTLED"))?,
         use_case: params.with("useCase", UseCase::new)?,
@@ -316,7 +316,7 @@ async fn list(State(shared): State<Shared>, scope: Scope, mut params: Params) ->
     let limit = params.page_size()?;
     let after = params.text("pageToken");
     params.end()?;
-    let page = shared.engine.list(filter, limit, after).await?;
+    let page = gate.engine.list(filter, limit, after).await?;
     let messages = page.messages.into_iter().map(MessageView::from).collect();
     Ok(json(StatusCode::OK, &ListView { messages, next_page_token: page.next }))
 }

@@ -256,16 +256,16 @@ fn since(mut params: Params, default: Duration) -> Result<Duration, super::api::
 }
 
 /// The books know use cases and no agents.
-pub(super) async fn report(State(shared): State<Shared>, scope: Scope, params: Params) -> Answer {
+pub(super) async fn report(State(gate): State<Shared>, scope: Scope, params: Params) -> Answer {
     scope.admit_all()?;
-    let Books { from, use_cases, .. } = shared.engine.books(since(params, DAY)?).await?;
+    let Books { from, use_cases, .. } = gate.engine.books(since(params, DAY)?).await?;
     let use_cases = use_cases.into_iter().map(|(name, books)| (name, UseCaseReport::from(&books.counts)));
     Ok(json(StatusCode::OK, &ReportView { from, use_cases: use_cases.collect() }))
 }
 
-pub(super) async fn advice(State(shared): State<Shared>, scope: Scope, params: Params) -> Answer {
+pub(super) async fn advice(State(gate): State<Shared>, scope: Scope, params: Params) -> Answer {
     scope.admit_all()?;
-    let Books { from, use_cases, counting } = shared.engine.books(since(params, DAY * 7)?).await?;
+    let Books { from, use_cases, counting } = gate.engine.books(since(params, DAY * 7)?).await?;
     let use_cases = use_cases.into_iter().filter_map(|(name, books)| Some((name, UseCaseAdvice::new(&books)?)));
     Ok(json(StatusCode::OK, &AdviceView { from, use_cases: use_cases.collect(), counting }))
 }

@@ -289,7 +289,6 @@ fn exported(record: Record, lane: LaneSpec) -> ExportedMessage {
         State::Settling { belief, until } => (None, Some(belief), None, Some(until)),
         State::Settled { outcome, at } => (None, None, Some(outcome), Some(at)),
     };
-    let note = |note: Note| NoteView { at: note.at, what: note.what, detail: note.detail };
     ExportedMessage {
         state: StateKind::from(&record),
         agent_id: record.identity.agent,
@@ -324,7 +323,7 @@ fn exported(record: Record, lane: LaneSpec) -> ExportedMessage {
             next_call: grant.call.map(|call| call.next),
             failed_calls: grant.call.map_or(0, |call| call.tries),
         }),
-        trail: record.trail.into_iter().map(note).collect(),
+        trail: record.trail.into_iter().map(NoteView::from).collect(),
     }
 }
 

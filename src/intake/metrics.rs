@@ -41,9 +41,9 @@ const GRANTS: [(Cell, &str); 5] = [
 ];
 
 /// Where rights count: they are about all agents.
-pub(super) async fn on_the_socket(shared: State<Shared>, scope: Scope) -> Answer {
+pub(super) async fn on_the_socket(gate: State<Shared>, scope: Scope) -> Answer {
     scope.admit_all()?;
-    metrics(shared).await
+    metrics(gate).await
 }
 
 /// On a listener of its own, which is for nothing else.

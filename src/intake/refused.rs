@@ -36,7 +36,7 @@ impl Refused {
 }
 
 /// What these routes answer is counted, whoever refuses: the body, `[access]` or the engine.
-pub(super) fn counted(shared: &Shared, routes: MethodRouter<Shared>) -> MethodRouter<Shared> {
+pub(super) fn counted(gate: &Shared, routes: MethodRouter<Shared>) -> MethodRouter<Shared> {
     let count = |State(gate): State<Arc<Gate>>, request: Request, next: Next| async move {
         let answer = next.run(request).await;
         if let Some(kind) = kind(answer.status().as_u16()) {
@@ -44,7 +44,7 @@ pub(super) fn counted(shared: &Shared, routes: MethodRouter<Shared>) -> MethodRo
         }
         answer
     };
-    routes.route_layer(from_fn_with_state(Arc::clone(shared), count))
+    routes.route_layer(from_fn_with_state(Arc::clone(gate), count))
 }
 
 fn kind(code: u16) -> Option<RefusalKind> {

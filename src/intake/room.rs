@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
-/// So much room. No user ever has all of it: a quarter is for others.
+/// So much room. No user ever has all of it: a quarter at least is for others.
 #[derive(Debug)]
 pub(super) struct Rooms {
     max: usize,

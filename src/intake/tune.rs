@@ -14,7 +14,7 @@ use crate::model::{Identity, time::wire_duration};
 /// Spans of a forecast.
 const STEPS_MAX: usize = 1000;
 
-pub(super) async fn forecast(State(shared): State<Shared>, scope: Scope, mut params: Params) -> Answer {
+pub(super) async fn forecast(State(gate): State<Shared>, scope: Scope, mut params: Params) -> Answer {
     let step = params.with("step", |text| match wire_duration::parse(text) {
         Ok(step) if step.as_secs() >= 10 => Ok(step),
         Ok(_) => Err("at least \"10s\": nothing finer is counted".to_owned()),
@@ -26,12 +26,12 @@ pub(super) async fn forecast(State(shared): State<Shared>, scope: Scope, mut par
     })?;
     params.end()?;
     let step = step.unwrap_or(std::time::Duration::from_secs(60));
-    let forecast = shared.engine.forecast(step, steps.unwrap_or(60), scope.agents()).await?;
+    let forecast = gate.engine.forecast(step, steps.unwrap_or(60), scope.agents()).await?;
     Ok(json(StatusCode::OK, &ForecastView::from(forecast)))
 }
 
-pub(super) async fn explain(shared: &Shared, identity: Identity) -> Answer {
-    let explained = shared.engine.explain(identity).await?;
+pub(super) async fn explain(gate: &Shared, identity: Identity) -> Answer {
+    let explained = gate.engine.explain(identity).await?;
     Ok(json(StatusCode::OK, &ExplainView::from(explained)))
 }
 

@@ -9,7 +9,7 @@ use super::{ErrorBody, optional_duration, raw};
 use crate::engine::{Described, OnConflict, StateKind};
 use crate::intake::holds::HoldView;
 use crate::model::{
-    AgentId, Belief, Call, GrantState, MessageId, Outcome, Region, State, Timestamp, TrafficType, UseCase, What,
+    AgentId, Belief, Call, GrantState, MessageId, Note, Outcome, Region, State, Timestamp, TrafficType, UseCase, What,
 };
 
 /// `POST /v1/messages`. The daemon reads it field by field (see `parse`), so that each error can name its field.
@@ -153,6 +153,12 @@ pub struct NoteView {
     pub detail: Option<Box<str>>,
 }
 
+impl From<Note> for NoteView {
+    fn from(note: Note) -> Self {
+        Self { at: note.at, what: note.what, detail: note.detail }
+    }
+}
+
 impl From<Described> for MessageView {
     fn from(described: Described) -> Self {
         let Described { record, lane, deadline, grant_id, grant_acked, hold } = described;
@@ -172,7 +178,6 @@ impl From<Described> for MessageView {
             fallback: raw(record.fallback),
             call: grant.call.map(|Call { next, tries }| CallView { tries, next_time: next, last_error }),
         });
-        let note = |note: crate::model::Note| NoteView { at: note.at, what: note.what, detail: note.detail };
         Self {
             agent_id: record.identity.agent,
             message_id: record.identity.message_id,
@@ -194,7 +199,7 @@ impl From<Described> for MessageView {
             hold: hold.map(HoldView::from),
             recall: record.recall.map(|id| id.to_string()),
             grant,
-            trail: record.trail.into_iter().map(note).collect(),
+            trail: record.trail.into_iter().map(NoteView::from).collect(),
         }
     }
 }
