@@ -24,7 +24,8 @@ use super::tree::{Bytes, Tree};
 use super::young::Generation;
 use super::{Cursor, StoreError};
 
-const BLOCK_BYTES: usize = 2048;
+/// With the last entry most blocks still fit into 2048 bytes: there the allocator's classes are 512 apart.
+const BLOCK_BYTES: usize = 1904;
 const FILTER_SLICE_BYTES: usize = 4096;
 /// No more is on its way to a slow disk when a run is finished: the journal waits for as long as a flush lasts.
 const UNFLUSHED_MAX: usize = 4 << 20;
