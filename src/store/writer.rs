@@ -29,9 +29,10 @@ const GROUP_BYTES: usize = 1 << 20;
 /// a moment to gather, also if some of it is there already: each sync costs processor time that those need as well, and one who
 /// is alone never waits.
 const CROWD: usize = 16;
-const GATHER: Duration = Duration::from_millis(1);
-/// So many moments if nobody waits for what was handed over meanwhile.
-const GATHERED_MAX: u32 = 5;
+/// A few times what a good disk takes for a sync. More of it, and fewer than a hundred clients spend their time waiting.
+const GATHER: Duration = Duration::from_micros(250);
+/// How long that goes on while nobody waits for what was handed over meanwhile.
+const GATHER_MAX: Duration = Duration::from_millis(5);
 
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Whoever is refused is told to come again after a second.
@@ -127,6 +128,9 @@ impl Writer {
     /// Somebody waits for this ticket.
     pub(super) fn hurry(&self, ticket: Ticket) {
         self.shared.awaited.store(ticket, Ordering::Release);
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
     }
 
     /// Hands over an order. The thread listens for as long as this side lives; if it ever broke down, so would the process.
@@ -235,11 +239,13 @@ impl<F: Fn(Result<Ticket, StoreError>)> Work<F> {
         if batches < CROWD || waiting.sum::<usize>() >= GROUP_BYTES {
             return;
         }
-        for _ in 0..GATHERED_MAX {
-            std::thread::sleep(GATHER);
-            if self.shared.awaited.load(Ordering::Acquire) > done {
-                return;
-            }
+        let begun = clock::mono();
+        std::thread::sleep(GATHER);
+        // Whoever begins to wait wakes this thread; so may others, which does no harm.
+        while self.shared.awaited.load(Ordering::Acquire) <= done
+            && let Some(left) = GATHER_MAX.checked_sub(clock::mono() - begun)
+        {
+            std::thread::park_timeout(left);
         }
     }
 
