@@ -9,7 +9,6 @@
 //! Values stay far below an eighth of a segment, or sled would move whole leaves (up to 17 values) into files of their own.
 
 use std::fs::{self, File};
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -39,8 +38,9 @@ pub fn is_of_database(place: &std::panic::Location<'_>) -> bool {
     ["/sled-0.34", "/sled/src/"].iter().any(|part| place.file().contains(part))
 }
 
-/// sled's cache has 256 parts, and each looks at what it holds only after 64 more of its pages were touched. So 16,384 pages that
-/// are touched once, 300 MB, may be in memory beyond its capacity; where each is touched so many times, an eighth of that.
+/// Each database has a cache of 256 parts, and a part looks at what it holds only after 64 touches. So pages that are touched once
+/// each, 16,384 of them or 300 MB, may be in memory beyond its capacity; where a read touches its page so many times, an eighth
+/// of that.
 const TOUCHES: usize = 8;
 
 /// How long a flush lasts that may wait in vain.
@@ -61,8 +61,8 @@ pub(super) struct Tree {
     db: sled::Db,
     dir: Arc<Path>,
     log: File,
-    /// Where in memory what was read last is.
-    latest: Arc<AtomicUsize>,
+    /// Where in memory the value is that the last read began with: a page that was just touched is not touched again.
+    begun_with: Arc<AtomicUsize>,
     flushing: Arc<AtomicBool>,
     spoilt: AtomicBool,
 }
@@ -90,7 +90,7 @@ impl Tree {
         };
         let log = File::open(dir.join("db")).map_err(|error| io("opening the log of", dir, error))?;
         let spoilt = AtomicBool::new(false);
-        Ok(Self { db, dir: dir.into(), log, latest: Arc::default(), flushing: Arc::default(), spoilt })
+        Ok(Self { db, dir: dir.into(), log, begun_with: Arc::default(), flushing: Arc::default(), spoilt })
     }
 
     /// All of it or, after a crash, nothing. Durable after [`Tree::sync`].
@@ -150,21 +150,19 @@ impl Tree {
 
     /// What is kept from `key` on, in order.
     pub(super) fn from(&self, key: &[u8]) -> impl Iterator<Item = Result<(Bytes, Bytes), StoreError>> + use<> {
-        let (db, dir, latest) = (self.db.clone(), self.dir.clone(), self.latest.clone());
-        let mut from = Bound::Included(Bytes::from(key));
-        std::iter::from_fn(move || {
-            // An iterator of sled's would touch a page once for all that is in it.
-            let item = db.range((from.clone(), Bound::Unbounded)).next()?;
+        let (db, dir, begun_with) = (self.db.clone(), self.dir.clone(), self.begun_with.clone());
+        let mut touches = TOUCHES;
+        self.db.range(key..).map(move |item| {
             let touched = item.and_then(|(key, value)| {
-                let begins = matches!(from, Bound::Included(_));
-                // The same bytes in memory: it is not one page more.
-                if latest.swap(value.as_ptr().addr(), Ordering::Relaxed) != value.as_ptr().addr() && begins {
-                    (1..TOUCHES).try_for_each(|_| db.contains_key(&key).map(drop))?;
+                let (place, begins) = (value.as_ptr().addr(), touches == TOUCHES);
+                if !begins || begun_with.swap(place, Ordering::Relaxed) != place {
+                    (0..touches).try_for_each(|_| db.contains_key(&key).map(drop))?;
                 }
-                from = Bound::Excluded(key.clone());
+                // An iterator of sled's touches a page once for all that is in it, which are eight or nine.
+                touches = 1;
                 Ok((key, value))
             });
-            Some(touched.map_err(|error| reading(&dir, &error)))
+            touched.map_err(|error| reading(&dir, &error))
         })
     }
 }
