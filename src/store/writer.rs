@@ -125,7 +125,7 @@ impl Writer {
         self.shared.flushes.lock().unwrap_or_else(PoisonError::into_inner).measured()
     }
 
-    /// Somebody waits for this ticket.
+    /// Somebody waits for this ticket: nothing more is gathered.
     pub(super) fn hurry(&self, ticket: Ticket) {
         self.shared.awaited.store(ticket, Ordering::Release);
         if let Some(thread) = &self.thread {
@@ -239,11 +239,11 @@ impl<F: Fn(Result<Ticket, StoreError>)> Work<F> {
         if batches < CROWD || waiting.sum::<usize>() >= GROUP_BYTES {
             return;
         }
-        let begun = clock::mono();
+        let until = clock::mono() + GATHER_MAX;
         std::thread::sleep(GATHER);
-        // Whoever begins to wait wakes this thread; so may others, which does no harm.
+        // Whoever begins to wait wakes this thread; so may an earlier one, or the channel, which does no harm.
         while self.shared.awaited.load(Ordering::Acquire) <= done
-            && let Some(left) = GATHER_MAX.checked_sub(clock::mono() - begun)
+            && let Some(left) = until.checked_sub(clock::mono())
         {
             std::thread::park_timeout(left);
         }
