@@ -21,6 +21,10 @@ use std::time::{Duration, Instant};
 use revoked::model::*;
 use revoked::store::{Change, SledStore, Store, StoreError, StoreOptions as Options, Ticket};
 
+/// The daemon's own: memory is one of the figures.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const LANE: LaneId = LaneId(1);
 
 struct Args {
@@ -280,6 +284,7 @@ fn read(report: &Report, bench: &Bench, pending: u64) {
         let p99 = percentile(&mut times, 0.99);
         report.say(what, percentile(&mut times, 0.5), "µs (p50)", &format!("p99 {p99:.1} µs, {pending} pending"));
     }
+    report.say("RSS after looking up", rss_bytes() / 1e6, "MB", "");
     for round in ["first", "second"] {
         let (start, mut after, mut count) = (Instant::now(), None, 0);
         while count < 100_000.min(pending) {
