@@ -125,7 +125,7 @@ impl Writer {
         self.shared.flushes.lock().unwrap_or_else(PoisonError::into_inner).measured()
     }
 
-    /// Somebody waits for this ticket: nothing more is gathered.
+    /// Somebody waits for this ticket: nobody is waited for any longer than a crowd's moment.
     pub(super) fn hurry(&self, ticket: Ticket) {
         self.shared.awaited.store(ticket, Ordering::Release);
         if let Some(thread) = &self.thread {
